@@ -1,0 +1,64 @@
+# SecureConnect. `make lab` builds a running system on this machine, `make test` is everything CI runs.
+# Both install what they need (as root, or with sudo), show progress, and can be run again.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+export CGO_ENABLED ?= 0
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.build/tools:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+GOLANGCI_LINT_VERSION := v2.15.0
+LDFLAGS := -s -w
+
+.PHONY: help lab test check unit system down controller engine images FORCE
+
+help: ## What each target does
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+lab: controller engine bin/deploy ## Five servers on this machine, deployed and proven
+	bin/deploy images build
+	bin/deploy lab up
+	bin/deploy apply -i lab
+	@echo "Running. Look around: bin/deploy status; bin/deploy lab ssh app-01; make down removes it."
+
+down: bin/deploy ## Remove the lab and all it holds
+	bin/deploy lab down
+
+test: check unit system ## Everything CI runs: linters, unit and store tests, the lab
+
+check: controller engine bin/deploy .build/tools/golangci-lint ## Linters and syntax
+	deployment/lab/check.sh
+
+unit: controller engine bin/deploy ## Unit tests and adapters on real stores, with the race detector
+	bin/deploy images build
+	CGO_ENABLED=1 go test -race ./...
+
+system: controller engine bin/deploy ## The lab: deploy, prove, break, repair
+	bin/deploy images build
+	go test -count=1 -timeout 55m -v -tags lab ./services/e2e/...
+
+images: controller engine bin/deploy ## Build the container images
+	bin/deploy images build
+
+controller: .venv/.installed ## Packages and a pinned Ansible on this machine
+	@deployment/lab/controller.sh
+
+engine: controller ## A Docker engine on this machine
+	@deployment/lab/engine.sh
+
+.venv/.installed: requirements.txt
+	@deployment/lab/controller.sh
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed on this machine; this one is " + sys.version.split()[0])'
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# The go tool decides what is stale; it takes a second when nothing is.
+bin/deploy: FORCE
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/deploy
+
+.build/tools/golangci-lint:
+	GOBIN=$(CURDIR)/.build/tools go install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
