@@ -1,0 +1,149 @@
+// Package testkit gives tests the real stores, each test a place of its own in them.
+// TEST_SQL_URL and TEST_REDIS_ADDR (with TEST_REDIS_PASSWORD) name servers that run already; otherwise the images of
+// .build/images/manifest.json are started once and shared by all test processes. Without either, a test fails: it
+// never skips.
+package testkit
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/sqlstore"
+)
+
+// PostgresURL makes an empty schema that goes with the test, and gives the URL that lands in it.
+func PostgresURL(t testing.TB) config.Secret {
+	t.Helper()
+	server := os.Getenv("TEST_SQL_URL")
+	if server == "" {
+		server = startOnce(t, sqlServer)
+	}
+	schema := "t_" + strings.ToLower(rand.Text())[:16]
+	execute(t, server, "CREATE SCHEMA "+schema)
+	t.Cleanup(func() { execute(t, server, "DROP SCHEMA "+schema+" CASCADE") })
+	separator := "?"
+	if strings.Contains(server, "?") {
+		separator = "&"
+	}
+	return config.NewSecret(server + separator + "search_path=" + schema)
+}
+
+// Postgres is an open store in an empty schema of its own.
+func Postgres(t testing.TB) *sqlstore.Store {
+	t.Helper()
+	return OpenPostgres(t, PostgresURL(t))
+}
+
+// OpenPostgres opens another pool of what PostgresURL gave: another process, as far as the store can tell.
+func OpenPostgres(t testing.TB, address config.Secret) *sqlstore.Store {
+	t.Helper()
+	store, err := sqlstore.OpenURL(t.Context(), address, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+func execute(t testing.TB, server, statement string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	store, err := sqlstore.OpenURL(ctx, config.NewSecret(server), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Exec(ctx, statement); err != nil {
+		t.Fatalf("The SQL server of the tests does not answer: %v", err)
+	}
+}
+
+// Redis is a client of an empty logical database that no other test uses meanwhile.
+func Redis(t testing.TB) *redis.Client {
+	t.Helper()
+	client := redisstore.Open(RedisConfig(t))
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// RedisConfig says where that database is, for a test that opens it itself, perhaps through a Line.
+func RedisConfig(t testing.TB) redisstore.Config {
+	t.Helper()
+	server := redisstore.Config{
+		Address:  os.Getenv("TEST_REDIS_ADDR"),
+		Password: config.NewSecret(os.Getenv("TEST_REDIS_PASSWORD")),
+		PoolSize: 8,
+	}
+	if server.Address == "" {
+		address, password, _ := strings.Cut(startOnce(t, redisServer), " ")
+		server.Address, server.Password = address, config.NewSecret(password)
+	}
+	server.Database = claimDatabase(t, server)
+	return server
+}
+
+// Databases 1 to 15 are handed out by keys in database 0.
+const (
+	lastDatabase = 15
+	claimTime    = 10 * time.Minute
+	claimWait    = 3 * time.Minute
+)
+
+func claimDatabase(t testing.TB, server redisstore.Config) int {
+	t.Helper()
+	registry := redisstore.Open(server)
+	t.Cleanup(func() { _ = registry.Close() })
+	database := 0
+	Eventually(t, claimWait, "a free Redis database", func() bool {
+		database = claimFree(t, registry)
+		return database != 0
+	})
+	server.Database = database
+	client := redisstore.Open(server)
+	defer func() { _ = client.Close() }()
+	if err := client.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return database
+}
+
+func claimFree(t testing.TB, registry *redis.Client) int {
+	t.Helper()
+	for database := 1; database <= lastDatabase; database++ {
+		key := "testkit:database:" + string(rune('a'+database))
+		claimed, err := registry.SetNX(t.Context(), key, 1, claimTime).Result()
+		if err != nil {
+			t.Fatalf("The Redis server of the tests does not answer: %v", err)
+		}
+		if claimed {
+			t.Cleanup(func() { registry.Del(context.Background(), key) })
+			return database
+		}
+	}
+	return 0
+}
+
+// Eventually polls until done holds, and fails the test when that takes longer than limit.
+func Eventually(t testing.TB, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("waited %s for %s", limit, what)
+		case <-ticker.C:
+		}
+	}
+}
