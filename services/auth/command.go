@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/sqlstore"
+	"secureconnect/services/internal/web"
+)
+
+// Command is `secureconnect auth`.
+func Command() *cobra.Command {
+	return &cobra.Command{
+		Use:   "auth",
+		Short: "Serve accounts, sessions and tokens",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := ReadConfig(config.FromEnvironment())
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), slog.Default().With("service", "auth", "app_host", settings.AppHost), settings)
+		},
+	}
+}
+
+func serve(ctx context.Context, log *slog.Logger, settings Config) error {
+	service, done, err := open(ctx, log, settings)
+	if err != nil {
+		return err
+	}
+	defer done()
+	server := web.NewServer(log, "auth", settings.Web)
+	// Not Redis: auth does its work without it.
+	server.Ready("sql", service.store.ready)
+	Routes(server.Echo, service, settings.EdgeTLS != edgeTLSOff)
+
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(running) })
+	group.Go(func() error { return service.Sweep(running) })
+	return group.Wait()
+}
+
+// open makes a service of its settings; done closes everything.
+func open(ctx context.Context, log *slog.Logger, settings Config) (service *Service, done func(), err error) {
+	sql, err := sqlstore.Open(ctx, settings.SQL)
+	if err != nil {
+		return nil, nil, err
+	}
+	hints := redisstore.Open(settings.Redis)
+	service, err = New(Parts{
+		Log: log, SQL: sql, Redis: hints,
+		TokenSecret: settings.TokenSecret, Registration: settings.Registration,
+	})
+	if err != nil {
+		sql.Close()
+		_ = hints.Close()
+		return nil, nil, err
+	}
+	return service, func() {
+		service.Close()
+		_ = hints.Close()
+		sql.Close()
+	}, nil
+}

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS sessions_by_user ON sessions (user_id, device_id)

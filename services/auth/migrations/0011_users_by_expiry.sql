@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS users_by_expiry ON users (expires_at)
