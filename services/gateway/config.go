@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"net/url"
+	"time"
+
+	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/ratelimit"
+	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/web"
+)
+
+// Config is all the gateway is told from outside.
+type Config struct {
+	Web          web.Config
+	Redis        redisstore.Config
+	Auth         *url.URL // where auth listens
+	Host         string   // this app host's name, answered in X-Served-By
+	PublicDomain string
+	EdgeTLS      string // how the load balancer serves: off means plain http
+
+	Limits Limits
+}
+
+// Limits are the gateway's own figures; none given means those of defaultLimits.
+type Limits struct {
+	Address   ratelimit.Rule // everything from one client address
+	Session   ratelimit.Rule // everything of one session
+	Anonymous ratelimit.Rule // what changes something and comes from nobody we know: logins, registrations
+
+	ServiceTimeout time.Duration // for a service to answer a request
+
+	Sockets                int // on this host
+	SocketsPerSession      int
+	UnauthenticatedSockets int // per client address
+
+	AuthenticateWithin time.Duration // from the upgrade to a good auth frame
+	RecheckEvery       time.Duration // how often auth is asked whether the session lives
+	PingEvery          time.Duration
+	SocketFrame        ratelimit.Rule // frames of one socket
+}
+
+func defaultLimits() Limits {
+	return Limits{
+		Address:                ratelimit.Rule{Burst: 400, Every: 10 * time.Millisecond},
+		Session:                ratelimit.Rule{Burst: 200, Every: 20 * time.Millisecond},
+		Anonymous:              ratelimit.Rule{Burst: 60, Every: time.Second},
+		ServiceTimeout:         30 * time.Second,
+		Sockets:                20_000,
+		SocketsPerSession:      16,
+		UnauthenticatedSockets: 20,
+		AuthenticateWithin:     5 * time.Second,
+		RecheckEvery:           15 * time.Second,
+		PingEvery:              25 * time.Second,
+		SocketFrame:            ratelimit.Rule{Burst: 10, Every: time.Second},
+	}
+}
+
+const bodyLimit = 1 << 20
+
+// readConfig returns every problem of the environment at once.
+func readConfig(r *config.Reader) (Config, error) {
+	c := Config{
+		Web:          web.ReadConfig(r, ":8080", "127.0.0.1:9090", ""),
+		Redis:        redisstore.ReadConfig(r),
+		Host:         r.Required("APP_HOST"),
+		PublicDomain: r.Required("PUBLIC_DOMAIN"),
+		EdgeTLS:      r.OneOf("EDGE_TLS", "internal_ca", "internal_ca", "provided", "acme", "off"),
+	}
+	c.Web.BodyLimit = bodyLimit
+	raw := r.Required("AUTH_URL")
+	auth, err := url.Parse(raw)
+	if raw != "" && (err != nil || auth.Scheme != "http" && auth.Scheme != "https" || auth.Host == "" || auth.Path != "") {
+		r.Problem("AUTH_URL", "is %q; it must be http(s)://host:port", raw)
+	}
+	c.Auth = auth
+	return c, r.Err()
+}

@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var asset = regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
+
+func TestLoginPage(t *testing.T) {
+	e := newEdge(t, newAuthService(t))
+	browser := map[string]string{"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "Host": "chat." + domain}
+	page := e.get(t, loginPath, browser)
+	if page.status != http.StatusOK || !strings.Contains(page.body, `id="login-form"`) {
+		t.Fatalf("answered %d %.80s", page.status, page.body)
+	}
+	t.Run("nothing runs inline, and the policy forbids it", func(t *testing.T) {
+		policy := page.header.Values("Content-Security-Policy")
+		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || !strings.Contains(policy[0], "script-src 'self';") {
+			t.Errorf("policy: %q", policy)
+		}
+		if found := regexp.MustCompile(`<style|<script(?: [^>]*)?>[^<]|\son\w+=|\sstyle=|javascript:`).FindString(page.body); found != "" {
+			t.Errorf("inline: %q", found)
+		}
+	})
+	t.Run("its files are there and may be kept", func(t *testing.T) {
+		links := asset.FindAllStringSubmatch(page.body, -1)
+		if len(links) < 3 {
+			t.Fatalf("the page names %d files", len(links))
+		}
+		for _, link := range links {
+			got := e.get(t, link[1], nil)
+			if got.status != http.StatusOK || !strings.Contains(got.header.Get("Cache-Control"), "immutable") || got.header.Get("Content-Type") == "" {
+				t.Errorf("%s: %d %v", link[1], got.status, got.header)
+			}
+		}
+		script := strings.Replace(links[len(links)-1][1], "app.css", "texts.js", 1)
+		if got := e.get(t, script, nil); got.status == http.StatusOK && !strings.HasPrefix(got.header.Get("Content-Type"), "text/javascript") && strings.HasSuffix(script, ".js") {
+			t.Errorf("%s is %q", script, got.header.Get("Content-Type"))
+		}
+	})
+	t.Run("files of another version are served but not kept", func(t *testing.T) {
+		got := e.get(t, "/assets/0123456789abcdef/app.js", nil)
+		if got.status != http.StatusOK || got.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("answered %d %v", got.status, got.header)
+		}
+	})
+	t.Run("nothing but its files is served", func(t *testing.T) {
+		for _, path := range []string{"/assets", "/assets/x/login.html", "/assets/x/../login.html", "/assets/x/none.js", "/assets/app.js"} {
+			if got := e.get(t, path, browser); got.status != http.StatusNotFound {
+				t.Errorf("%s answered %d", path, got.status)
+			}
+		}
+	})
+}
+
+func TestWhoGetsThePage(t *testing.T) {
+	e := newEdge(t, newAuthService(t))
+	for accept, html := range map[string]bool{
+		"text/html": true, "application/json, text/html;q=0.5": true, "TEXT/HTML;charset=utf-8": true,
+		"": false, "*/*": false, "application/json": false, "text/html;q=0, application/json": false, "text/*": false,
+	} {
+		got := e.get(t, loginPath, map[string]string{"Accept": accept})
+		if isPage := strings.HasPrefix(got.header.Get("Content-Type"), "text/html"); isPage != html {
+			t.Errorf("Accept %q: page %v", accept, isPage)
+		}
+	}
+	if got := e.do(t, http.MethodPost, loginPath, "{}", map[string]string{"Accept": "text/html"}); got.seen(t).Method != http.MethodPost {
+		t.Error("a posted login did not reach its service")
+	}
+}
+
+func TestFrontDoor(t *testing.T) {
+	auth := newAuthService(t)
+	for _, c := range []struct {
+		edgeTLS, host string
+		status        int
+	}{
+		{"internal_ca", "chat." + domain, http.StatusSeeOther},
+		{"internal_ca", "api." + domain, http.StatusSeeOther},
+		{"internal_ca", "API." + domain + ":443", http.StatusSeeOther},
+		{"internal_ca", "files." + domain, http.StatusNotFound},
+		{"internal_ca", "evil.test", http.StatusNotFound},
+	} {
+		e := newEdge(t, auth, func(config *Config) { config.EdgeTLS = c.edgeTLS })
+		got := e.get(t, "/", map[string]string{"Host": c.host})
+		if got.status != c.status || (c.status == http.StatusSeeOther) != (got.header.Get("Location") == loginPath) {
+			t.Errorf("%s: %d to %q", c.host, got.status, got.header.Get("Location"))
+		}
+	}
+}
+
+func TestWithoutTLS(t *testing.T) {
+	e := newEdge(t, newAuthService(t), func(c *Config) { c.EdgeTLS = "off" })
+	api := e.get(t, loginPath, map[string]string{"Accept": "text/html", "Host": "api." + domain})
+	if !strings.Contains(api.body, `id="login-form"`) {
+		t.Error("the API's name does not show the login form, which the guide's plain URL needs")
+	}
+	chat := e.get(t, loginPath, map[string]string{"Accept": "text/html", "Host": "chat." + domain})
+	if strings.Contains(chat.body, `id="login-form"`) || !strings.Contains(chat.body, "needs https") {
+		t.Error("chat does not say why a browser needs https")
+	}
+	if !strings.Contains(chat.body, `href="http://api.`+domain+loginPath+`"`) {
+		t.Error("chat does not lead to the login form")
+	}
+}

@@ -1,0 +1,315 @@
+package wsconn
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// connect gives both ends of a connection over a real server.
+func connect(t *testing.T, options Options) (*Conn, *websocket.Conn) {
+	t.Helper()
+	accepted := make(chan *Conn, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Served-By", "app-09")
+		conn, err := Accept(w, r, options)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		accepted <- conn
+		conn.Wait()
+	}))
+	t.Cleanup(server.Close)
+	peer, response, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.Header.Get("X-Served-By") != "app-09" {
+		t.Errorf("the handshake lost its headers: %v", response.Header)
+	}
+	conn := <-accepted
+	t.Cleanup(func() {
+		_ = peer.Close()
+		drain(conn)
+		conn.Wait()
+	})
+	return conn, peer
+}
+
+func drain(conn *Conn) {
+	for range conn.Frames() { //nolint:revive // until it is closed
+	}
+}
+
+// ends reads the peer's side to its end and gives the frames and the close code, 0 for none.
+func ends(t *testing.T, peer *websocket.Conn) (frames []string, code int) {
+	t.Helper()
+	if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, frame, err := peer.ReadMessage()
+		var closed *websocket.CloseError
+		if errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure {
+			return frames, closed.Code
+		}
+		if err != nil {
+			return frames, 0
+		}
+		frames = append(frames, string(frame))
+	}
+}
+
+// waitsFor is Wait with a limit.
+func waitsFor(t *testing.T, conn *Conn) Code {
+	t.Helper()
+	ended := make(chan Code, 1)
+	go func() { ended <- conn.Wait() }()
+	select {
+	case code := <-ended:
+		return code
+	case <-time.After(20 * time.Second):
+		t.Fatal("the connection did not end")
+		return 0
+	}
+}
+
+func TestFramesArriveInOrder(t *testing.T) {
+	conn, peer := connect(t, Options{})
+	const n = 500
+	for i := range n {
+		if err := conn.Send(fmt.Appendf(nil, "%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close(GoingAway) // what was queued is still written
+	frames, code := ends(t, peer)
+	if len(frames) != n || code != int(GoingAway) {
+		t.Fatalf("%d frames, then %d", len(frames), code)
+	}
+	for i, frame := range frames {
+		if frame != fmt.Sprint(i) {
+			t.Fatalf("frame %d is %s", i, frame)
+		}
+	}
+	if code := waitsFor(t, conn); code != GoingAway {
+		t.Errorf("ended with %d", code)
+	}
+}
+
+func TestManySenders(t *testing.T) {
+	conn, peer := connect(t, Options{})
+	var senders sync.WaitGroup
+	for sender := range 8 {
+		senders.Go(func() {
+			for i := range 100 {
+				if conn.Send(fmt.Appendf(nil, "%d %d", sender, i)) != nil {
+					return
+				}
+			}
+		})
+	}
+	go func() {
+		senders.Wait()
+		conn.Close(GoingAway)
+	}()
+	frames, _ := ends(t, peer)
+	last := map[int]int{}
+	for _, frame := range frames {
+		var sender, i int
+		if _, err := fmt.Sscan(frame, &sender, &i); err != nil {
+			t.Fatal(err)
+		}
+		if i != last[sender] {
+			t.Fatalf("sender %d: frame %d where %d was due", sender, i, last[sender])
+		}
+		last[sender]++
+	}
+	if len(frames) != 800 {
+		t.Errorf("%d frames of 800", len(frames))
+	}
+}
+
+func TestReceives(t *testing.T) {
+	conn, peer := connect(t, Options{})
+	for _, text := range []string{"one", "two"} {
+		if err := peer.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(<-conn.Frames()); got != text {
+			t.Errorf("got %q, want %q", got, text)
+		}
+	}
+	_ = peer.Close()
+	if _, open := <-conn.Frames(); open {
+		t.Error("a frame after the end")
+	}
+	if code := waitsFor(t, conn); code != 0 {
+		t.Errorf("ended with %d, though the peer left", code)
+	}
+	if err := conn.Send([]byte("late")); !errors.Is(err, ErrClosed) {
+		t.Errorf("Send after the end: %v", err)
+	}
+}
+
+// A reader that stands still costs its queue and no more, and is told to come back.
+func TestSlowReader(t *testing.T) {
+	const limit = 256 << 10
+	frame := bytes.Repeat([]byte("x"), 32<<10)
+	conn, peer := connect(t, Options{QueueBytes: limit, CloseGrace: 500 * time.Millisecond})
+	sent := 0
+	for ; sent < 10_000; sent++ {
+		if err := conn.Send(frame); err != nil {
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("Send: %v", err)
+			}
+			break
+		}
+		conn.queue.mu.Lock()
+		queued := conn.queue.bytes
+		conn.queue.mu.Unlock()
+		if queued > limit {
+			t.Fatalf("%d bytes wait, the limit is %d", queued, limit)
+		}
+	}
+	if code := waitsFor(t, conn); code != Slow {
+		t.Errorf("ended with %d, want %d", code, Slow)
+	}
+	if frames, code := ends(t, peer); len(frames) >= sent || code != 0 && code != int(Slow) {
+		t.Errorf("the reader found %d of %d frames, then %d", len(frames), sent, code)
+	}
+}
+
+// A reader that is behind but moves hears why it has to come back.
+func TestSlowReaderIsTold(t *testing.T) {
+	frame := bytes.Repeat([]byte("x"), 64<<10)
+	conn, peer := connect(t, Options{QueueBytes: 128 << 10})
+	go func() {
+		for conn.Send(frame) == nil { //nolint:revive // until the queue is full
+		}
+	}()
+	<-conn.Ending()
+	if _, code := ends(t, peer); code != int(Slow) {
+		t.Errorf("told %d, want %d", code, Slow)
+	}
+}
+
+func TestFirstCloseCodeWins(t *testing.T) {
+	conn, peer := connect(t, Options{})
+	var closers sync.WaitGroup
+	conn.Close(Revoked)
+	for range 10 {
+		closers.Go(func() { conn.Close(GoingAway) })
+	}
+	closers.Wait()
+	if _, code := ends(t, peer); code != int(Revoked) {
+		t.Errorf("told %d, want %d", code, Revoked)
+	}
+}
+
+func TestPeerThatDoesNotAnswerTheClose(t *testing.T) {
+	conn, peer := connect(t, Options{CloseGrace: 50 * time.Millisecond})
+	conn.Close(GoingAway)
+	if code := waitsFor(t, conn); code != GoingAway {
+		t.Errorf("ended with %d", code)
+	}
+	if _, code := ends(t, peer); code != int(GoingAway) {
+		t.Errorf("told %d", code)
+	}
+}
+
+func TestPings(t *testing.T) {
+	t.Run("keep a peer that answers", func(t *testing.T) {
+		conn, peer := connect(t, Options{PingEvery: 150 * time.Millisecond})
+		pings := make(chan struct{}, 100)
+		answer := peer.PingHandler()
+		peer.SetPingHandler(func(data string) error {
+			pings <- struct{}{}
+			return answer(data)
+		})
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			_, _, _ = peer.ReadMessage() // answers pings until the end
+		}()
+		for range 6 { // three times as long as a silent peer is given
+			<-pings
+		}
+		if err := conn.Send([]byte("still here")); err != nil {
+			t.Error(err)
+		}
+		<-read
+	})
+	t.Run("find a peer that is gone", func(t *testing.T) {
+		conn, _ := connect(t, Options{PingEvery: 20 * time.Millisecond}) // whose peer reads nothing
+		drain(conn)
+		if code := waitsFor(t, conn); code != 0 {
+			t.Errorf("ended with %d", code)
+		}
+	})
+}
+
+func TestBadFrames(t *testing.T) {
+	t.Run("binary", func(t *testing.T) {
+		_, peer := connect(t, Options{})
+		if err := peer.WriteMessage(websocket.BinaryMessage, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, code := ends(t, peer); code != int(BadFrame) {
+			t.Errorf("told %d", code)
+		}
+	})
+	t.Run("too large", func(t *testing.T) {
+		_, peer := connect(t, Options{ReadLimit: 100})
+		if err := peer.WriteMessage(websocket.TextMessage, make([]byte, 101)); err != nil {
+			t.Fatal(err)
+		}
+		if _, code := ends(t, peer); code != websocket.CloseMessageTooBig {
+			t.Errorf("told %d", code)
+		}
+	})
+	t.Run("no frame at all", func(t *testing.T) {
+		conn, peer := connect(t, Options{})
+		if _, err := peer.NetConn().Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		drain(conn)
+		waitsFor(t, conn)
+	})
+}
+
+func TestNotAHandshake(t *testing.T) {
+	answered := httptest.NewRecorder()
+	_, err := Accept(answered, httptest.NewRequest(http.MethodGet, "/", nil), Options{})
+	if !errors.Is(err, ErrNotSocket) {
+		t.Errorf("got %v", err)
+	}
+	if body, readErr := io.ReadAll(answered.Body); readErr != nil || len(body) > 0 {
+		t.Errorf("Accept answered by itself: %q", body)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	for code, final := range map[Code]bool{
+		GoingAway: false, Slow: false, TokenExpired: false, Unavailable: false,
+		Unauthenticated: true, Revoked: true, BadFrame: true, TooMany: true,
+	} {
+		if code.Final() != final || code.String() == "" {
+			t.Errorf("%d %q: final %v", code, code, code.Final())
+		}
+	}
+}
