@@ -1,0 +1,205 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func platform(t *testing.T, handle http.HandlerFunc, change ...func(*Options)) *Client {
+	t.Helper()
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	options := Options{BaseURL: server.URL}
+	for _, apply := range change {
+		apply(&options)
+	}
+	c, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestBaseURL(t *testing.T) {
+	for _, raw := range []string{"", "api.example.test", "ftp://api.example.test", "https://", "https://api.example.test/v1", "https://a b"} {
+		if _, err := New(Options{BaseURL: raw}); err == nil {
+			t.Errorf("accepted %q", raw)
+		}
+	}
+}
+
+func TestRequest(t *testing.T) {
+	var got *http.Request
+	c := platform(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		w.Header().Set("X-Served-By", "app-02")
+		w.Header().Set("X-Request-Id", "abc")
+		_ = json.NewEncoder(w).Encode(User{Username: "linh"})
+	}, func(o *Options) { o.PreferHost, o.UserAgent = "app-02", "test/1" })
+	user, answer, err := c.Me(t.Context(), "token")
+	if err != nil || user.Username != "linh" || answer != (Answer{200, "app-02", "abc"}) {
+		t.Errorf("got %+v, %+v, %v", user, answer, err)
+	}
+	if got.Header.Get("Authorization") != "Bearer token" || got.Header.Get("Cookie") != "sc_app=app-02" || got.UserAgent() != "test/1" {
+		t.Errorf("sent %v", got.Header)
+	}
+}
+
+func TestDialToReplacesResolution(t *testing.T) {
+	var host string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host = r.Host
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(server.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Options{BaseURL: "http://api.example.test:" + port, Dial: DialTo("127.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Logout(t.Context(), "token"); err != nil || host != "api.example.test:"+port {
+		t.Errorf("asked for %q: %v", host, err)
+	}
+}
+
+func TestProblem(t *testing.T) {
+	for _, c := range []struct {
+		name, contentType, body, retryAfter string
+		status                              int
+		want                                Problem
+	}{
+		{
+			"a problem document", "application/problem+json", `{"code":"too_many_requests","title":"Too Many Requests","detail":"Wait.","status":429}`, "7", 429,
+			Problem{Code: "too_many_requests", Status: 429, Title: "Too Many Requests", Detail: "Wait.", RetryAfter: 7 * time.Second},
+		},
+		{"a proxy's page", "text/html", "<html>", "", 502, Problem{Status: 502, Title: "Bad Gateway"}},
+		{"nothing", "", "", "soon", 503, Problem{Status: 503, Title: "Service Unavailable"}},
+		{"a redirect, which is not followed", "", "", "", 308, Problem{Status: 308, Title: "Permanent Redirect"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := platform(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", c.contentType)
+				w.Header().Set("Retry-After", c.retryAfter)
+				w.Header().Set("Location", "http://127.0.0.1:1/")
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte(c.body))
+			})
+			_, _, err := client.Login(t.Context(), Credentials{})
+			var got *Problem
+			if !errors.As(err, &got) {
+				t.Fatalf("got %v", err)
+			}
+			got.Answer = Answer{}
+			if *got != c.want || CodeOf(err) != c.want.Code || got.Error() == "" {
+				t.Errorf("got %+v, want %+v", *got, c.want)
+			}
+		})
+	}
+}
+
+func TestAnswersThatMakeNoSense(t *testing.T) {
+	for name, body := range map[string]string{"no JSON": "hello", "endless": strings.Repeat(" ", maxAnswer+1)} {
+		c := platform(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) })
+		if _, _, err := c.Me(t.Context(), ""); err == nil || CodeOf(err) != "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// upgraded serves sockets with handle.
+func upgraded(t *testing.T, handle func(*websocket.Conn)) *Client {
+	t.Helper()
+	return platform(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		handle(conn)
+	})
+}
+
+func TestSocketEnds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	t.Run("with the platform's code", func(t *testing.T) {
+		c := upgraded(t, func(conn *websocket.Conn) {
+			_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(4501, "no"), time.Now().Add(time.Second))
+			_, _, _ = conn.ReadMessage()
+		})
+		_, _, err := c.Socket(ctx, "token")
+		var closed *CloseError
+		if !errors.As(err, &closed) || closed.Code != 4501 || !closed.Final() || closed.Text != "no" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("with ErrClosed after Close, also with frames nobody took", func(t *testing.T) {
+		c := upgraded(t, func(conn *websocket.Conn) {
+			for conn.WriteMessage(websocket.TextMessage, []byte(`{}`)) == nil { //nolint:revive // until the client left
+			}
+		})
+		socket, err := c.DialSocket(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = socket.Close()
+		_ = socket.Close()
+		if err := socket.Wait(ctx); !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("with the context", func(t *testing.T) {
+		c := upgraded(t, func(conn *websocket.Conn) { _, _, _ = conn.ReadMessage() })
+		socket, err := c.DialSocket(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = socket.Close() }()
+		short, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer stop()
+		if err := socket.Receive(short, new(any)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("before it began, with the problem", func(t *testing.T) {
+		c := platform(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"code":"foreign_origin"}`))
+		})
+		if _, err := c.DialSocket(ctx, nil); CodeOf(err) != "foreign_origin" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestPing(t *testing.T) {
+	c := upgraded(t, func(conn *websocket.Conn) { _, _, _ = conn.ReadMessage() })
+	socket, err := c.DialSocket(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	for range 3 {
+		if took, err := socket.Ping(t.Context()); err != nil || took <= 0 {
+			t.Errorf("ping: %s, %v", took, err)
+		}
+	}
+}
