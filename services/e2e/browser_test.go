@@ -1,0 +1,93 @@
+//go:build lab
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// browser starts headless Chromium that resolves the public names to the system's edge, as hosts lines would, and trusts its CA.
+func browser(t *testing.T, s *system, edge string) context.Context {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("pki/ca.crt is not PEM")
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := sha256.Sum256(ca.RawSubjectPublicKeyInfo)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath("/usr/bin/chromium"),
+		chromedp.NoSandbox,
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("host-resolver-rules", "MAP *.secureconnect.com "+edge+", EXCLUDE localhost"),
+		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(pin[:])),
+	)
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	page, leave := chromedp.NewContext(allocator)
+	t.Cleanup(leave)
+	bounded, cancel := context.WithTimeout(page, time.Minute)
+	t.Cleanup(cancel)
+	return bounded
+}
+
+// The guide's last step: open http://api.secureconnect.com/v1/auth/login, type name and password, be in.
+func logsInWithBrowser(t *testing.T, s *system) {
+	person := s.newPerson(t, "")
+	page := browser(t, s, s.prefix+".10")
+	const url = "http://api.secureconnect.com/v1/auth/login"
+
+	do := func(what string, actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(page, actions...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	do("open the form", chromedp.Navigate(url), chromedp.WaitVisible(`#login-username`))
+	if where := read(t, page, chromedp.Location()); where != "https://api.secureconnect.com/v1/auth/login" {
+		t.Errorf("the browser ended at %s", where)
+	}
+	do("a wrong password",
+		chromedp.SendKeys(`#login-username`, person.name), chromedp.SendKeys(`#login-password`, "not "+person.password), chromedp.Submit(`#login-password`),
+		chromedp.WaitVisible(`#message`))
+	if problem := read(t, page, chromedp.Text(`#message`)); problem == "" {
+		t.Error("a wrong password is not explained")
+	}
+	do("login",
+		chromedp.SetValue(`#login-password`, person.password), chromedp.Submit(`#login-password`), chromedp.WaitVisible(`#signed-in`))
+	if greeting := read(t, page, chromedp.Text(`#signed-in`)); greeting == "" {
+		t.Error("the page does not say who is signed in")
+	}
+	if seen := read(t, page, chromedp.Evaluate[string](`document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)`)); seen != "{}{}" {
+		t.Errorf("a script can read %q", seen)
+	}
+	do("reload: the refresh cookie brings the session back", chromedp.Reload(), chromedp.WaitVisible(`#signed-in`))
+	do("sign out", chromedp.Click(`#logout`), chromedp.WaitVisible(`#login-username`))
+}
+
+func read(t *testing.T, page context.Context, action chromedp.Action[string]) string {
+	t.Helper()
+	value, err := chromedp.Run(page, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}

@@ -1,0 +1,327 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/labstack/echo/v5"
+
+	"secureconnect/services/auth"
+	"secureconnect/services/client"
+	"secureconnect/services/gateway"
+	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/sqlstore"
+	"secureconnect/services/internal/testkit"
+	"secureconnect/services/internal/web"
+)
+
+const documentFile = "../gateway/openapi.yaml"
+
+func documented(t *testing.T) *openapi3.T {
+	t.Helper()
+	document, err := openapi3.NewLoader().LoadFromFile(documentFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := document.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	document.Servers = nil // the test's own address serves
+	return document
+}
+
+var parameter = regexp.MustCompile(`:(\w+)`)
+
+func TestInterfaceIsDocumented(t *testing.T) {
+	var described []string
+	for path, item := range documented(t).Paths.Map() {
+		for method := range item.Operations() {
+			described = append(described, method+" "+path)
+		}
+	}
+	g, err := gateway.New(slog.New(slog.DiscardHandler), gateway.Config{Auth: &url.URL{Scheme: "http", Host: "auth"}, PublicDomain: "example.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := g.Endpoints()
+	routes := echo.New()
+	auth.Routes(routes, &auth.Service{}, true)
+	for _, route := range routes.Router().Routes() {
+		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
+			served = append(served, route.Method+" "+parameter.ReplaceAllString(route.Path, "{$1}"))
+		}
+	}
+	slices.Sort(described)
+	slices.Sort(served)
+	if !slices.Equal(described, served) {
+		t.Errorf("%s and the routers differ.\ndescribed: %q\nserved:    %q", documentFile, described, served)
+	}
+}
+
+// platform is auth behind a gateway, in this process, on real stores.
+type platform struct {
+	url string
+	sql *sqlstore.Store
+}
+
+func newPlatform(t *testing.T) *platform {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	sql := testkit.Postgres(t)
+	if _, err := sql.Migrate(t.Context(), log, sqlstore.Migrations{Owner: "auth", Files: os.DirFS("../auth/migrations")}); err != nil {
+		t.Fatal(err)
+	}
+	store := testkit.RedisConfig(t)
+	hints := redisstore.Open(store)
+	t.Cleanup(func() { _ = hints.Close() })
+	service, err := auth.New(auth.Parts{
+		Log: log, SQL: sql, Redis: hints,
+		TokenSecret: config.NewSecret(strings.Repeat("t", 40)), Registration: auth.RegistrationOpen,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(service.Close)
+	loopback := web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"}
+	behind := web.NewServer(log, "auth", loopback)
+	auth.Routes(behind.Echo, service, false)
+	address, err := behind.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepRunning(t, behind.Run)
+
+	edge, err := gateway.New(log, gateway.Config{
+		Web: loopback, Redis: store, Auth: &url.URL{Scheme: "http", Host: address.String()},
+		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := edge.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepRunning(t, edge.Run)
+	return &platform{"http://" + public.String(), sql}
+}
+
+func keepRunning(t *testing.T, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// watch puts somebody between client and platform who compares every exchange with the document.
+func watch(t *testing.T, p *platform) *client.Client {
+	t.Helper()
+	router, err := legacy.NewRouter(documented(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(response *http.Response) error { compare(t, router, response); return nil },
+	}
+	between := httptest.NewServer(proxy)
+	t.Cleanup(between.Close)
+	c, err := client.New(client.Options{BaseURL: between.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func compare(t *testing.T, router routers.Router, response *http.Response) {
+	request := response.Request.Clone(context.Background())
+	request.URL.Scheme, request.URL.Host = "", ""
+	route, pathParameters, err := router.FindRoute(request)
+	if err != nil {
+		t.Errorf("%s %s is not documented: %v", request.Method, request.URL.Path, err)
+		return
+	}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return
+	}
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: request, PathParams: pathParameters, Route: route},
+		Status:                 response.StatusCode,
+		Header:                 response.Header,
+	}
+	input.SetBodyBytes(readAgain(t, response))
+	if err := openapi3filter.ValidateResponse(context.Background(), input); err != nil {
+		t.Errorf("%s %s: %v", request.Method, request.URL.Path, err)
+	}
+}
+
+// One person's whole life here, through the client library, each answer compared with the document.
+func TestAccountFromStartToEnd(t *testing.T) {
+	c := watch(t, newPlatform(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const password, next = "a long password", "another password"
+	mine := client.Credentials{Username: "linh", Password: password, DeviceName: "laptop"}
+
+	user, answer, err := c.Register(ctx, client.Registration{Username: "linh", Password: password, DisplayName: "Linh"})
+	if err != nil || answer.Status != http.StatusCreated || answer.ServedBy != "app-09" || answer.RequestID == "" {
+		t.Fatalf("register: %+v, %+v, %v", user, answer, err)
+	}
+	_, _, err = c.Register(ctx, client.Registration{Username: "linh", Password: password, DisplayName: "Somebody else"})
+	wantCode(t, err, "username_taken")
+	_, _, err = c.Login(ctx, client.Credentials{Username: "linh", Password: "wrong"})
+	wantCode(t, err, "wrong_credentials")
+	_, _, err = c.Login(ctx, client.Credentials{Username: "nobody", Password: "wrong"})
+	wantCode(t, err, "wrong_credentials")
+
+	laptop, _, err := c.Login(ctx, mine)
+	if err != nil || laptop.User.ID != user.ID || laptop.RefreshToken == "" {
+		t.Fatalf("login: %+v, %v", laptop, err)
+	}
+	phone, _, err := c.Login(ctx, client.Credentials{Username: "linh", Password: password, DeviceName: "phone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if me, _, err := c.UpdateMe(ctx, laptop.AccessToken, "Linh Trần"); err != nil || me.DisplayName != "Linh Trần" {
+		t.Errorf("rename: %+v, %v", me, err)
+	}
+	if me, _, err := c.Me(ctx, phone.AccessToken); err != nil || me.DisplayName != "Linh Trần" {
+		t.Errorf("me: %+v, %v", me, err)
+	}
+	_, _, err = c.Me(ctx, "")
+	wantCode(t, err, "token_missing")
+	_, _, err = c.Me(ctx, laptop.RefreshToken) // never taken for an access token
+	wantCode(t, err, "token_invalid")
+
+	socket, ready, err := c.Socket(ctx, phone.AccessToken)
+	if err != nil || ready.SessionID != phone.SessionID {
+		t.Fatalf("socket: %+v, %v", ready, err)
+	}
+	defer func() { _ = socket.Close() }()
+	if _, err := socket.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	sessions, _, err := c.Sessions(ctx, laptop.AccessToken)
+	if err != nil || len(sessions) != 2 {
+		t.Fatalf("sessions: %+v, %v", sessions, err)
+	}
+	if _, err := c.RevokeSession(ctx, laptop.AccessToken, phone.SessionID); err != nil {
+		t.Fatal(err)
+	}
+	wantEnd(t, socket.Wait(ctx), 4502)
+	_, _, err = c.Me(ctx, phone.AccessToken)
+	wantCode(t, err, "session_ended")
+	_, err = c.RevokeSession(ctx, laptop.AccessToken, "0192f0c0-0000-7000-8000-000000000000")
+	wantCode(t, err, "no_such_session")
+
+	second, _, err := c.Refresh(ctx, laptop.RefreshToken)
+	if err != nil || second.RefreshToken == laptop.RefreshToken {
+		t.Fatalf("refresh: %v", err)
+	}
+	if again, _, err := c.Refresh(ctx, laptop.RefreshToken); err != nil || again.RefreshToken != second.RefreshToken {
+		t.Errorf("a repeated refresh got another successor: %v", err)
+	}
+	if _, err := c.ChangePassword(ctx, second.AccessToken, "wrong", next); client.CodeOf(err) != "wrong_password" {
+		t.Errorf("a wrong password changed: %v", err)
+	}
+	if _, err := c.ChangePassword(ctx, second.AccessToken, password, next); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Refresh(ctx, second.RefreshToken); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = c.Refresh(ctx, laptop.RefreshToken) // its successor was used
+	wantCode(t, err, "refresh_reused")
+	_, _, err = c.Me(ctx, second.AccessToken)
+	wantCode(t, err, "session_ended")
+
+	mine.Password = next
+	last, _, err := c.Login(ctx, mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DeleteMe(ctx, last.AccessToken, "wrong"); client.CodeOf(err) != "wrong_password" {
+		t.Errorf("a wrong password removed the account: %v", err)
+	}
+	if _, err := c.DeleteMe(ctx, last.AccessToken, next); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = c.Login(ctx, mine)
+	wantCode(t, err, "wrong_credentials")
+}
+
+func TestLogoutEndsTheSession(t *testing.T) {
+	c := watch(t, newPlatform(t))
+	if _, _, err := c.Register(t.Context(), client.Registration{Username: "linh", Password: "a long password", DisplayName: "Linh"}); err != nil {
+		t.Fatal(err)
+	}
+	tokens, _, err := c.Login(t.Context(), client.Credentials{Username: "linh", Password: "a long password"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Logout(t.Context(), tokens.AccessToken); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = c.Me(t.Context(), tokens.AccessToken)
+	wantCode(t, err, "session_ended")
+	_, _, err = c.Refresh(t.Context(), tokens.RefreshToken)
+	wantCode(t, err, "refresh_invalid")
+	if _, _, err := c.Socket(t.Context(), tokens.AccessToken); err == nil {
+		t.Error("a socket let a session in that was logged out")
+	}
+}
+
+func wantCode(t *testing.T, err error, code string) {
+	t.Helper()
+	if client.CodeOf(err) != code {
+		t.Errorf("got %v, want %s", err, code)
+	}
+}
+
+func wantEnd(t *testing.T, err error, code int) {
+	t.Helper()
+	var closed *client.CloseError
+	if !errors.As(err, &closed) || closed.Code != code {
+		t.Errorf("the socket ended with %v, want %d", err, code)
+	}
+}
+
+// readAgain reads a body and puts it back.
+func readAgain(t *testing.T, response *http.Response) []byte {
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Errorf("%s: %v", response.Request.URL.Path, err)
+	}
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(content))
+	return content
+}

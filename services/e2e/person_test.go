@@ -1,0 +1,78 @@
+//go:build lab
+
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"crypto/rand"
+	"crypto/x509"
+
+	"secureconnect/services/client"
+)
+
+// person is somebody with an account, who comes in through the load balancer.
+type person struct {
+	name, password string
+	client         *client.Client
+}
+
+// newPerson makes an account as an operator would, by `deploy user add`, and removes it when the test ends.
+// prefer names the app host the load balancer is asked for; empty leaves the choice to it.
+func (s *system) newPerson(t *testing.T, prefer string) *person {
+	t.Helper()
+	p := &person{name: "e2e-" + strings.ToLower(rand.Text()[:10]), password: rand.Text()}
+	if r := s.run(t, strings.NewReader(p.password+"\n"), filepath.Join(s.root, "bin/deploy"), "user", "add", p.name, "--expires", "1h", "-i", s.name); r.code != 0 {
+		t.Fatalf("deploy user add: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	t.Cleanup(func() { s.mustDeploy(t, "user", "remove", p.name, "-i", s.name) })
+
+	ca, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		t.Fatal("pki/ca.crt holds no certificate")
+	}
+	p.client, err = client.New(client.Options{
+		BaseURL:    "https://api.secureconnect.com",
+		Dial:       client.DialTo(s.prefix + ".10"),
+		RootCAs:    roots,
+		PreferHost: prefer,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.client.Close)
+	return p
+}
+
+// login opens a session and says which app host served it.
+func (p *person) login(t *testing.T) (servedBy string) {
+	t.Helper()
+	_, answer, err := p.client.Login(t.Context(), client.Credentials{Username: p.name, Password: p.password})
+	if err != nil {
+		t.Fatalf("login of %s: %v", p.name, err)
+	}
+	return answer.ServedBy
+}
+
+// rename writes text into the display name, as a free text that people send, and answers the status.
+func (p *person) rename(t *testing.T, edge *http.Client, text string) int {
+	t.Helper()
+	tokens, _, err := p.client.Login(t.Context(), client.Credentials{Username: p.name, Password: p.password})
+	if err != nil {
+		t.Fatalf("login of %s: %v", p.name, err)
+	}
+	body, err := json.Marshal(map[string]string{"display_name": text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status(t, edge, http.MethodPatch, "https://api.secureconnect.com/v1/users/me", string(tokens.AccessToken), string(body))
+}
