@@ -8,14 +8,14 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/ratelimit"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/wire"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Service is the rules of auth. Its methods are what HTTP and the user commands call, and where permission is decided.

@@ -16,7 +16,6 @@ import (
 
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/testkit"
-	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
 	"secureconnect/services/internal/wire"
 )
@@ -213,5 +212,3 @@ func (b *syncBuffer) has(text string) bool {
 	defer b.mu.Unlock()
 	return bytes.Contains(b.buffer.Bytes(), []byte(text))
 }
-
-var accessLifetime = token.Lifetime

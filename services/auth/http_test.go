@@ -79,7 +79,7 @@ func TestAttacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expired, _, err := w.signer.Sign(session, w.clock.Now().Add(-2*accessLifetime))
+	expired, _, err := w.signer.Sign(session, w.clock.Now().Add(-2*token.Lifetime))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/testkit"
 )
 
 func TestHasher(t *testing.T) {
@@ -93,9 +94,7 @@ func TestHasherBoundsItsQueue(t *testing.T) {
 	for range maxWaiting {
 		waiting.Go(func() { _, _ = h.hash(ctx, config.NewSecret(password)) })
 	}
-	for h.waiting.Load() < maxWaiting {
-		<-time.After(time.Millisecond)
-	}
+	testkit.Eventually(t, 10*time.Second, "a full queue", func() bool { return h.waiting.Load() == maxWaiting })
 	_, err := h.hash(t.Context(), config.NewSecret(password))
 	if !apperr.Is(err, apperr.TooMany) || apperr.RetryAfterOf(err) == 0 {
 		t.Errorf("one too many got %v", err)

@@ -25,7 +25,7 @@ type Config struct {
 	MetricsListen string // host:port of /metrics, on loopback
 	Proxies       []netip.Prefix
 	BodyLimit     int64         // bytes of a request's body; 0 means 64 KiB
-	StopGrace     time.Duration // for requests in flight when stopping; 0 means 15 s
+	StopGrace     time.Duration // for requests in flight when stopping; 0 means 8 s
 }
 
 // ReadConfig reads LISTEN, METRICS_LISTEN and TRUSTED_PROXIES.
@@ -39,7 +39,7 @@ func ReadConfig(r *config.Reader, listen, metricsListen, proxies string) Config 
 
 const (
 	defaultBodyLimit = 64 << 10
-	defaultStopGrace = 15 * time.Second
+	defaultStopGrace = 8 * time.Second // Docker kills after 10
 	maxHeaderBytes   = 16 << 10
 )
 

@@ -210,7 +210,7 @@ func Down(ctx context.Context, root, name string, progress func(line string)) er
 		if _, err := docker.Run(ctx, nil, append(strings.Fields(kind.remove), ids...)...); err != nil {
 			return err
 		}
-		progress(fmt.Sprintf("%d %s removed", len(ids), kind.what))
+		progress(fmt.Sprintf("%s removed: %d", kind.what, len(ids)))
 	}
 	if err := os.RemoveAll(labDir(root, name)); err != nil {
 		return fmt.Errorf("remove the folder of the lab: %w", err)

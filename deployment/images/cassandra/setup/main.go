@@ -24,11 +24,11 @@ const patience = 4 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, filepath.Base(os.Args[0])); err != nil {
+	err := run(ctx, filepath.Base(os.Args[0]))
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "cassandra:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop has been called
+		os.Exit(1)
 	}
 }
 
@@ -46,11 +46,12 @@ func run(ctx context.Context, name string) error {
 }
 
 // roles holds the two logins this node is to have.
-type roles struct{ admin, service login }
+// Its fields are exported, since fmt asks no unexported one how it wants to print.
+type roles struct{ Admin, Service login }
 
 type login struct {
-	name     string
-	password secret
+	Name     string
+	Password secret
 }
 
 // secret prints as nothing anybody could use.
@@ -68,7 +69,7 @@ func readRoles(dir string) (roles, error) {
 	if err != nil {
 		return roles{}, err
 	}
-	return roles{admin: login{"admin", admin}, service: login{"secureconnect", service}}, nil
+	return roles{Admin: login{"admin", admin}, Service: login{"secureconnect", service}}, nil
 }
 
 func readSecret(path string) (secret, error) {

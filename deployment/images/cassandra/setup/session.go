@@ -15,7 +15,7 @@ func open(ctx context.Context, l login) (*gocql.Session, error) {
 		return nil, err
 	}
 	cluster := gocql.NewCluster(address)
-	cluster.Authenticator = gocql.PasswordAuthenticator{Username: l.name, Password: string(l.password)}
+	cluster.Authenticator = gocql.PasswordAuthenticator{Username: l.Name, Password: string(l.Password)}
 	cluster.DisableInitialHostLookup = true
 	cluster.NumConns = 1
 	cluster.ProtoVersion = 5
@@ -36,9 +36,9 @@ const cqlHealth = `SELECT keyspace_name FROM system_schema.keyspaces WHERE keysp
 
 // health logs in as the service does and is told of its keyspace.
 func health(ctx context.Context, r roles) error {
-	session, err := open(ctx, r.service)
+	session, err := open(ctx, r.Service)
 	if err != nil {
-		return fmt.Errorf("log in as %s: %w", r.service.name, err)
+		return fmt.Errorf("log in as %s: %w", r.Service.Name, err)
 	}
 	defer session.Close()
 	var name string

@@ -40,19 +40,19 @@ func setUntilDone(ctx context.Context, r roles) error {
 }
 
 func set(ctx context.Context, r roles) error {
-	if err := ensureAdmin(ctx, r.admin); err != nil {
+	if err := ensureAdmin(ctx, r.Admin); err != nil {
 		return err
 	}
-	admin, err := open(ctx, r.admin)
+	admin, err := open(ctx, r.Admin)
 	if err != nil {
-		return fmt.Errorf("log in as %s: %w", r.admin.name, err)
+		return fmt.Errorf("log in as %s: %w", r.Admin.Name, err)
 	}
 	defer admin.Close()
 	center, err := dataCenter(ctx, admin)
 	if err != nil {
 		return err
 	}
-	statements, err := statements(r.service, center, rand.Text())
+	statements, err := statements(r.Service, center, rand.Text())
 	if err != nil {
 		return err
 	}
@@ -75,11 +75,11 @@ func ensureAdmin(ctx context.Context, admin login) error {
 	}
 	first, defaultErr := open(ctx, defaultLogin)
 	if defaultErr != nil {
-		return fmt.Errorf("log in as %s: %w", admin.name, err)
+		return fmt.Errorf("log in as %s: %w", admin.Name, err)
 	}
 	defer first.Close()
 	if err := first.Query(cqlAdmin(admin)).ExecContext(ctx); err != nil {
-		return fmt.Errorf("make role %s: %w", admin.name, err)
+		return fmt.Errorf("make role %s: %w", admin.Name, err)
 	}
 	return nil
 }
@@ -98,8 +98,8 @@ func dataCenter(ctx context.Context, session *gocql.Session) (string, error) {
 type statement struct{ what, cql string }
 
 func cqlAdmin(admin login) string {
-	return `CREATE ROLE IF NOT EXISTS ` + admin.name +
-		` WITH SUPERUSER = true AND LOGIN = true AND PASSWORD = ` + literal(string(admin.password))
+	return `CREATE ROLE IF NOT EXISTS ` + admin.Name +
+		` WITH SUPERUSER = true AND LOGIN = true AND PASSWORD = ` + literal(string(admin.Password))
 }
 
 // statements are safe to repeat. CQL binds no values in them, so they are quoted.
@@ -110,10 +110,10 @@ func statements(service login, center, unguessable string) ([]statement, error) 
 	return []statement{
 		{"make keyspace", `CREATE KEYSPACE IF NOT EXISTS secureconnect WITH replication = ` +
 			`{'class': 'NetworkTopologyStrategy', ` + literal(center) + `: 1}`},
-		{"make role", `CREATE ROLE IF NOT EXISTS ` + service.name + ` WITH SUPERUSER = false AND LOGIN = true AND PASSWORD = ` +
-			literal(string(service.password))},
-		{"set password", `ALTER ROLE ` + service.name + ` WITH PASSWORD = ` + literal(string(service.password))},
-		{"grant the keyspace", `GRANT ALL PERMISSIONS ON KEYSPACE secureconnect TO ` + service.name},
+		{"make role", `CREATE ROLE IF NOT EXISTS ` + service.Name + ` WITH SUPERUSER = false AND LOGIN = true AND PASSWORD = ` +
+			literal(string(service.Password))},
+		{"set password", `ALTER ROLE ` + service.Name + ` WITH PASSWORD = ` + literal(string(service.Password))},
+		{"grant the keyspace", `GRANT ALL PERMISSIONS ON KEYSPACE secureconnect TO ` + service.Name},
 		{"close the default login", `ALTER ROLE cassandra WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = ` +
 			literal(unguessable)},
 	}, nil
