@@ -42,7 +42,7 @@ func (r refreshCookie) set(c *echo.Context, refresh config.Secret) {
 func (r refreshCookie) clear(c *echo.Context) { r.write(c, "", -1) }
 
 func (r refreshCookie) write(c *echo.Context, value string, maxAge int) {
-	c.SetCookie(&http.Cookie{
+	c.SetCookie(&http.Cookie{ // #nosec G124 -- Secure is off only where edge_tls is, and a browser would drop the cookie
 		Name: r.name, Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: r.secure, SameSite: http.SameSiteStrictMode,
 	})

@@ -151,6 +151,7 @@ func (s *store) rename(ctx context.Context, id wire.UserID, name string, now tim
 	return user, err
 }
 
+// #nosec G101 -- a statement
 const sqlChangePassword = `UPDATE users SET password_hash = $3, updated_at = $4 WHERE id = $1 AND password_hash = $2`
 
 // changePassword sets a new hash in place of old and ends all sessions but the caller's. Who was overtaken by another

@@ -96,7 +96,7 @@ func (c *Client) header(accessToken string) http.Header {
 		header.Set("Authorization", "Bearer "+accessToken)
 	}
 	if c.preferHost != "" {
-		header.Set("Cookie", (&http.Cookie{Name: hostCookie, Value: c.preferHost}).String())
+		header.Set("Cookie", hostCookie+"="+c.preferHost)
 	}
 	return header
 }

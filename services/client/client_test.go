@@ -152,7 +152,7 @@ func TestSocketEnds(t *testing.T) {
 	})
 	t.Run("with ErrClosed after Close, also with frames nobody took", func(t *testing.T) {
 		c := upgraded(t, func(conn *websocket.Conn) {
-			for conn.WriteMessage(websocket.TextMessage, []byte(`{}`)) == nil { //nolint:revive // until the client left
+			for conn.WriteMessage(websocket.TextMessage, []byte(`{}`)) == nil { // until the client left
 			}
 		})
 		socket, err := c.DialSocket(ctx, nil)

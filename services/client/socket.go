@@ -74,7 +74,7 @@ func (c *Client) DialSocket(ctx context.Context, extra http.Header) (*Socket, er
 		HandshakeTimeout: 10 * time.Second,
 	}
 	target := "ws" + strings.TrimPrefix(c.base.String(), "http") + "/v1/ws"
-	conn, response, err := dialer.DialContext(ctx, target, header)
+	conn, response, err := dialer.DialContext(ctx, target, header) //nolint:bodyclose // gorilla hands over what it has read; there is nothing to close
 	if err != nil {
 		return nil, socketRefused(response, err)
 	}

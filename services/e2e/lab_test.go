@@ -16,7 +16,7 @@ import (
 
 // The story of five servers, in order: each act starts where the one before it ended, so a failed act ends the story.
 func TestFiveServers(t *testing.T) {
-	s := newSystem(t, "test", "five", "10.91.0", "lb-01", "app-01", "app-02", "db-01", "storage-01")
+	s := newSystem(t, "test", "lab", "10.91.0", "lb-01", "app-01", "app-02", "db-01", "storage-01")
 	for _, act := range []struct {
 		name string
 		play func(*testing.T, *system)

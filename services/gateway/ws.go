@@ -155,5 +155,5 @@ func (k *socket) recheck(ctx context.Context) {
 
 // spread keeps sockets that were opened together from asking together.
 func spread(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(d/5+1)
+	return d - d/5 + rand.N(d/5+1) //nolint:gosec // spreads load, hides nothing
 }

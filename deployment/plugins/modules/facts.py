@@ -145,7 +145,7 @@ def taken(ports, address, root):
     for proto, _address, port, inode in hits:
         pid, name = owner_of(inode)
         cgroup = text_of("/proc/%s/cgroup" % pid) if pid else ""
-        ours = any(name in cgroup for name in containers) or (name == "docker-proxy" and port in published)
+        ours = any(container in cgroup for container in containers) or (name == "docker-proxy" and port in published)
         if not ours:
             strangers[(proto, port)] = {"proto": proto, "port": port, "process": name, "pid": pid}
     return [strangers[key] for key in sorted(strangers)]

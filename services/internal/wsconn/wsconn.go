@@ -180,7 +180,7 @@ func (c *Conn) extend() error {
 func (c *Conn) write() {
 	defer close(c.written)
 	// The first ping comes at a random moment, so that sockets opened together do not ping together.
-	ping := time.NewTimer(rand.N(c.options.PingEvery) + time.Millisecond)
+	ping := time.NewTimer(rand.N(c.options.PingEvery) + time.Millisecond) //nolint:gosec // spreads load, hides nothing
 	defer ping.Stop()
 	for {
 		var err error

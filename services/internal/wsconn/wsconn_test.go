@@ -51,7 +51,7 @@ func connect(t *testing.T, options Options) (*Conn, *websocket.Conn) {
 }
 
 func drain(conn *Conn) {
-	for range conn.Frames() { //nolint:revive // until it is closed
+	for range conn.Frames() { // until it is closed
 	}
 }
 
@@ -199,7 +199,7 @@ func TestSlowReaderIsTold(t *testing.T) {
 	frame := bytes.Repeat([]byte("x"), 64<<10)
 	conn, peer := connect(t, Options{QueueBytes: 128 << 10})
 	go func() {
-		for conn.Send(frame) == nil { //nolint:revive // until the queue is full
+		for conn.Send(frame) == nil { // until the queue is full
 		}
 	}()
 	<-conn.Ending()

@@ -42,7 +42,7 @@ func (t Trust) Add(ctx context.Context, domain, caFile string) ([]string, error)
 		if err := os.MkdirAll(t.Folder, 0o755); err != nil { // #nosec G301 -- certificates are public
 			return nil, fmt.Errorf("trust the authority: %w", err)
 		}
-		if err := os.WriteFile(path, ca, 0o644); err != nil { // #nosec G306 -- certificates are public
+		if err := os.WriteFile(path, ca, 0o644); err != nil { // #nosec G306 G703 -- a public certificate, in a folder the caller chose
 			return nil, fmt.Errorf("trust the authority (run this with sudo): %w", err)
 		}
 		if err := command(ctx, t.Update); err != nil {

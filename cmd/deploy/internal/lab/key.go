@@ -53,7 +53,7 @@ func makeKey(path string) ([]byte, error) {
 // writeFile never leaves half a file.
 func writeFile(path, content string, mode os.FileMode) error {
 	partial := path + ".partial"
-	if err := os.WriteFile(partial, []byte(content), mode); err != nil {
+	if err := os.WriteFile(partial, []byte(content), mode); err != nil { // #nosec G703 -- a path this package makes
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	if err := os.Rename(partial, path); err != nil {

@@ -83,7 +83,7 @@ func (p *Playbook) finish(ctx context.Context, cmd *exec.Cmd) error {
 	case err := <-ended:
 		return outcome(ctx, err)
 	case <-ctx.Done():
-		p.Stop.group(group, ended)
+		_ = p.Stop.group(group, ended) // cancelled is the answer, however it ended
 		return ctx.Err()
 	}
 }
@@ -132,7 +132,7 @@ type Stop struct {
 	Kill      time.Duration // after SIGINT; zero: 20 s
 }
 
-func (s Stop) group(pid int, ended <-chan error) {
+func (s Stop) group(pid int, ended <-chan error) error {
 	terminate, kill := s.Terminate, s.Kill
 	if terminate == 0 {
 		terminate = 10 * time.Second
@@ -147,14 +147,14 @@ func (s Stop) group(pid int, ended <-chan error) {
 	}{{terminate, syscall.SIGTERM}, {kill - terminate, syscall.SIGKILL}} {
 		patience := time.NewTimer(next.after)
 		select {
-		case <-ended:
+		case err := <-ended:
 			patience.Stop()
-			return
+			return err
 		case <-patience.C:
 			signalGroup(pid, next.signal)
 		}
 	}
-	<-ended
+	return <-ended
 }
 
 func signalGroup(pid int, signal syscall.Signal) {

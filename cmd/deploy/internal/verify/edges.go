@@ -202,9 +202,12 @@ func (s *site) trustStore() string {
 func (s *site) explainDial(err error, at string) error {
 	host := s.hostAt(at)
 	var timeout interface{ Timeout() bool }
+	var dialled *net.OpError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fail("deploy status, and docker compose ps on "+host, "nothing listens at %s", at)
+	case errors.As(err, &timeout) && timeout.Timeout() && (!errors.As(err, &dialled) || dialled.Op != "dial"):
+		return fail("deploy status, and docker compose logs on "+host, "%s takes the connection but gives no answer in time", at)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail("port_table in group_vars/all/ports.yml, and nft list table inet secureconnect on "+host, "%s does not answer: a firewall drops it, or the host is down", at)
 	default:
