@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 GOLANGCI_LINT_VERSION := v2.15.0
 LDFLAGS := -s -w
 
-.PHONY: help lab test check unit system down controller engine images FORCE
+.PHONY: help lab test check unit system figures down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,7 @@ lab: controller engine bin/deploy ## Five servers on this machine, deployed and 
 
 down: bin/deploy ## Remove the lab and all it holds
 	bin/deploy lab down
+	docker ps -aq --filter label=secureconnect.testkit | xargs -r docker rm -f -v
 
 test: check unit system ## Everything CI runs: linters, unit and store tests, the lab
 
@@ -39,6 +40,9 @@ unit: controller engine bin/deploy ## Unit tests and adapters on real stores, wi
 system: controller engine bin/deploy ## The lab: deploy, prove, break, repair
 	bin/deploy images build
 	go test -count=1 -timeout 55m -v -tags lab ./services/e2e/...
+
+figures: bin/deploy ## Measure the running lab against its bounds
+	FIGURES_OF=lab go test -count=1 -v -tags lab -run TestFigures ./services/e2e/
 
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build
