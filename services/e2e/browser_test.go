@@ -66,13 +66,13 @@ func logsInWithBrowser(t *testing.T, s *system) {
 		t.Errorf("the browser ended at %s", where)
 	}
 	do("a wrong password",
-		chromedp.SendKeys(`#login-username`, person.name), chromedp.SendKeys(`#login-password`, "not "+person.password), chromedp.Submit(`#login-password`),
+		chromedp.SendKeys(`#login-username`, person.name), chromedp.SendKeys(`#login-password`, "not "+person.password+"\n"),
 		chromedp.WaitVisible(`#message`))
 	if problem := read(t, page, chromedp.Text(`#message`)); problem == "" {
 		t.Error("a wrong password is not explained")
 	}
 	do("login",
-		chromedp.SetValue(`#login-password`, person.password), chromedp.Submit(`#login-password`), chromedp.WaitVisible(`#signed-in`))
+		chromedp.SetValue(`#login-password`, person.password), chromedp.SendKeys(`#login-password`, "\n"), chromedp.WaitVisible(`#signed-in`))
 	if greeting := read(t, page, chromedp.Text(`#signed-in`)); greeting == "" {
 		t.Error("the page does not say who is signed in")
 	}

@@ -54,9 +54,13 @@ func repository(t *testing.T) string {
 }
 
 // newSystem brings up a fresh lab and removes it when the test ends.
+// KEEP_LAB=1 keeps the lab of a failed test, and REUSE_LAB=1 goes on in one that was kept: for working on one act.
 func newSystem(t *testing.T, name, topology, prefix string, hosts ...string) *system {
 	t.Helper()
 	s := &system{root: repository(t), name: name, prefix: prefix, hosts: hosts}
+	if os.Getenv("REUSE_LAB") != "" {
+		return s
+	}
 	s.mustDeploy(t, "lab", "down", "--name", name)
 	t.Cleanup(func() {
 		if t.Failed() && os.Getenv("KEEP_LAB") != "" {

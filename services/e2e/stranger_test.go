@@ -15,7 +15,8 @@ import (
 
 // scanner prints "host port" for every TCP port of the hosts in argv that takes a connection.
 const scanner = `
-import asyncio, sys
+import asyncio, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
 async def probe(host, port, gate):
     async with gate:
         try:
@@ -25,7 +26,7 @@ async def probe(host, port, gate):
         except (OSError, asyncio.TimeoutError):
             pass
 async def main():
-    gate = asyncio.Semaphore(800)
+    gate = asyncio.Semaphore(4000)
     ports = [p for p in range(1, 10240)] + [16443, 26257, 26258, 27017, 49152, 50051, 57343]
     await asyncio.gather(*(probe(h, p, gate) for h in sys.argv[1:] for p in ports))
 asyncio.run(main())
@@ -80,6 +81,7 @@ func leaksNoSecret(t *testing.T, s *system) {
 			for p in /proc/[0-9]*; do tr '\0' ' ' < $p/cmdline; tr '\0' ' ' < $p/environ; echo; done > /run/haystack-processes 2>/dev/null
 			grep -lFf /run/needles /run/haystack-* && echo found in the above
 			grep -rlFf /run/needles /root/.ansible /tmp /var/tmp /var/log 2>/dev/null && echo found in the above
+			[ "$(hostname)" = lb-01 ] || # it is given certificates and no secret of the file
 			grep -rqFf /run/needles /opt/secureconnect || echo the search finds nothing even in /opt/secureconnect
 			rm -f /run/needles /run/haystack-*`)
 		if out := strings.TrimSpace(r.stdout); out != "" {
