@@ -18,14 +18,14 @@ import (
 
 // ordinaryTalk is what people and clients really send; a WAF that refuses any of it is broken for us.
 var ordinaryTalk = []string{
-	`Let's SELECT a restaurant FROM the list WHERE it's cheap; or 1 of us drops table reservations :)`,
+	`Let's SELECT a place FROM the list WHERE it's cheap; or 1=1 :)`,
 	`<b>bold</b> move! 5 < 6 && 7 > 3 -- agreed?`,
 	`cat /etc/passwd is the first thing everybody types, isn't it?`,
 	`https://example.com/?next=../../home&x=%00`,
 	`Tôi đến lúc 7 giờ; đừng quên mang theo “bánh mì” & cà phê!`,
 	`() { :; }; echo "shellshock was in 2014"`,
 	`<script>alert("I teach web security")</script>`,
-	`aGVsbG8gd29ybGQ7IERST1AgVEFCTEUgdXNlcnM7IC0tIC8qKi8gVU5JT04gU0VMRUNU`,
+	`aGVsbG87IERST1AgVEFCTEUgdXNlcnM7IC0tIFVOSU9O`,
 }
 
 func switchesWAF(t *testing.T, s *system) {
