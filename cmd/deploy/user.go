@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
 	"strings"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
 	"secureconnect/cmd/deploy/internal/inventory"
@@ -20,7 +22,7 @@ func (a *app) userCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "user",
 		Short: "Add, invite, disable, remove and list the people who may log in",
-		Long: "Change the accounts of a running deployment, through the auth service on the first app host.\n" +
+		Long: "Change the accounts of a running deployment, through the auth service on the first app host that runs one.\n" +
 			"A password is asked for on the terminal, or read as one line from standard input.",
 	}
 	command.AddCommand(
@@ -78,7 +80,7 @@ func (a *app) askService(ctx context.Context, argv []string, wantsPassword bool)
 		return err
 	}
 	defer func() { _ = shell.Close() }()
-	host, err := description.First("app")
+	host, err := runningAuth(ctx, description, shell)
 	if err != nil {
 		return err
 	}
@@ -95,6 +97,22 @@ func (a *app) askService(ctx context.Context, argv []string, wantsPassword bool)
 		return nil
 	}
 	return writeErr
+}
+
+// runningAuth is the first app host whose auth service runs: accounts are the deployment's, and one host may be down.
+func runningAuth(ctx context.Context, description *inventory.Description, shell *remote.Remote) (string, error) {
+	var failed *multierror.Error
+	for _, host := range description.Groups["app"] {
+		_, err := shell.Run(ctx, host, nil, inAuth(description, []string{"version"})...)
+		if err == nil {
+			return host, nil
+		}
+		failed = multierror.Append(failed, err)
+	}
+	if failed == nil {
+		return "", errors.New("the inventory's group app has no host")
+	}
+	return "", unreachable(fmt.Errorf("auth runs on no app host (see deploy status): %w", failed))
 }
 
 // inAuth runs the service binary inside the auth container.
