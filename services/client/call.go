@@ -41,6 +41,22 @@ const maxAnswer = 1 << 20
 
 // call sends body as JSON, when there is one, and reads the answer into result, when there is one.
 func (c *Client) call(ctx context.Context, method, path string, accessToken string, body, result any) (Answer, error) {
+	for left := c.patience; ; {
+		answer, err := c.callOnce(ctx, method, path, accessToken, body, result)
+		later := new(Problem)
+		if !errors.As(err, &later) || later.Status != http.StatusTooManyRequests || later.RetryAfter <= 0 || later.RetryAfter > left {
+			return answer, err
+		}
+		left -= later.RetryAfter
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(later.RetryAfter):
+		}
+	}
+}
+
+func (c *Client) callOnce(ctx context.Context, method, path string, accessToken string, body, result any) (Answer, error) {
 	request, err := c.request(ctx, method, path, accessToken, body)
 	if err != nil {
 		return Answer{}, err

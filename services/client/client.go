@@ -30,6 +30,9 @@ type Options struct {
 	UserAgent  string
 	// Timeout bounds one call, 15 s when it is zero.
 	Timeout time.Duration
+	// Patience is how long a call may wait, in all, when it is told to come back later (429 with Retry-After).
+	// Zero: the answer is the caller's.
+	Patience time.Duration
 }
 
 // Client is safe for concurrent use. Close it to drop its idle connections.
@@ -37,6 +40,7 @@ type Client struct {
 	base       *url.URL
 	preferHost string
 	userAgent  string
+	patience   time.Duration
 	http       *http.Client
 	transport  *http.Transport
 }
@@ -55,6 +59,7 @@ func New(o Options) (*Client, error) {
 		base:       base,
 		preferHost: o.PreferHost,
 		userAgent:  valueOr(o.UserAgent, "secureconnect-client"),
+		patience:   o.Patience,
 		transport:  transport,
 		http: &http.Client{
 			Transport: transport,

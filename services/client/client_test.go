@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,30 @@ func TestDialToReplacesResolution(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Logout(t.Context(), "token"); err != nil || host != "api.example.test:"+port {
 		t.Errorf("asked for %q: %v", host, err)
+	}
+}
+
+func TestPatience(t *testing.T) {
+	var asked atomic.Int32
+	busy := func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1)%2 == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		_, _ = w.Write([]byte("{}"))
+	}
+	client := platform(t, busy)
+	if _, _, err := client.Me(t.Context(), "token"); err == nil {
+		t.Error("without patience, the answer is the caller's")
+	}
+	asked.Store(0)
+	client.patience = 2 * time.Second
+	if _, _, err := client.Me(t.Context(), "token"); err != nil {
+		t.Errorf("with patience: %v", err)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
 	}
 }
 

@@ -278,7 +278,18 @@ func survivesRestarts(t *testing.T, s *system) {
 			t.Errorf("%s was not restarted", host)
 		}
 	}
-	eventually(t, 3*time.Minute, "verify is green after every node restarted", func() error {
+	eventually(t, 4*time.Minute, "every container is healthy again", func() error {
+		for host := range before {
+			if sick := s.on(t, host, "docker", "ps", "--all", "--format", "{{.Names}} {{.Status}}", "--filter", "health=starting", "--filter", "health=unhealthy"); sick.code != 0 || sick.stdout != "" {
+				return fmt.Errorf("%s: %s%s", host, sick.stdout, sick.stderr)
+			}
+			if running := s.on(t, host, "docker", "ps", "--quiet"); running.stdout == "" {
+				return fmt.Errorf("%s: no container runs", host)
+			}
+		}
+		return nil
+	})
+	eventually(t, time.Minute, "verify is green after every node restarted", func() error {
 		if r := s.deploy(t, "verify", "-i", s.name); r.code != 0 {
 			return fmt.Errorf("exit %d\n%s", r.code, tail(r.stdout, 30))
 		}

@@ -65,7 +65,8 @@ type relay struct {
 var ways = []string{"udp", "tcp", "tls"}
 
 func (r *relay) credential() credential {
-	return credentialFor(r.secret, "verify", time.Now().Add(10*time.Minute))
+	// A name of its own each time: coturn's quota counts what earlier ladders have not given back yet.
+	return credentialFor(r.secret, "verify-"+random(6), time.Now().Add(10*time.Minute))
 }
 
 func (r *relay) startEchoes(ctx context.Context) (string, error) {

@@ -126,6 +126,9 @@ func (s *site) httpClient(lb string) *http.Client {
 	}
 }
 
+// queueing is how long a call may wait at the platform's own rate limits, which a ladder run twice in a row meets.
+const queueing = 8 * time.Second
+
 // client speaks to the API as a user's program does, through one load balancer, and asks it for an app host.
 func (s *site) client(name, lb, prefer string) (*client.Client, error) {
 	return client.New(client.Options{
@@ -134,6 +137,7 @@ func (s *site) client(name, lb, prefer string) (*client.Client, error) {
 		RootCAs:    s.roots,
 		PreferHost: prefer,
 		UserAgent:  "secureconnect-verify",
+		Patience:   queueing,
 	})
 }
 
