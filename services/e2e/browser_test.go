@@ -5,11 +5,7 @@ package e2e
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,19 +15,7 @@ import (
 // browser starts headless Chromium that resolves the public names to the system's edge, as hosts lines would, and trusts its CA.
 func browser(t *testing.T, s *system, edge string) context.Context {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		t.Fatal("pki/ca.crt is not PEM")
-	}
-	ca, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pin := sha256.Sum256(ca.RawSubjectPublicKeyInfo)
+	pin := sha256.Sum256(s.authority(t).RawSubjectPublicKeyInfo)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath("/usr/bin/chromium"),
 		chromedp.NoSandbox,

@@ -7,7 +7,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -153,6 +155,31 @@ func (s *system) playbook(t *testing.T, playbook string, args ...string) result 
 }
 
 var recapLine = regexp.MustCompile(`(?m)^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)`)
+
+// authority is the certificate of the system's own CA.
+func (s *system) authority(t *testing.T) *x509.Certificate {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("pki/ca.crt is not PEM")
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func (s *system) roots(t *testing.T) *x509.CertPool {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.authority(t))
+	return roots
+}
 
 // recap is what Ansible's closing lines say of one host.
 type recap struct{ ok, changed, unreachable, failed int }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -214,14 +215,21 @@ func asksForLostSecrets(t *testing.T, s *system) {
 	}
 }
 
-func locks(t *testing.T, s *system) {
-	first := s.start(t, "apply", "-i", s.name, "--no-verify")
-	eventually(t, 60*time.Second, "the first apply takes the lock", func() error {
+// startApply begins an apply and returns when it holds the lock.
+func (s *system) startApply(t *testing.T) *exec.Cmd {
+	t.Helper()
+	apply := s.start(t, "apply", "-i", s.name, "--no-verify")
+	eventually(t, 60*time.Second, "the apply takes the lock", func() error {
 		if r := s.on(t, "lb-01", "test", "-e", "/run/secureconnect-lock/owner.json"); r.code != 0 {
 			return fmt.Errorf("no lock on lb-01")
 		}
 		return nil
 	})
+	return apply
+}
+
+func locks(t *testing.T, s *system) {
+	first := s.startApply(t)
 	second := s.deploy(t, "apply", "-i", s.name, "--no-verify")
 	if second.code != 5 {
 		t.Errorf("the second apply: exit %d, want 5 (locked)\n%s", second.code, tail(second.stdout+second.stderr, 20))
@@ -235,13 +243,7 @@ func locks(t *testing.T, s *system) {
 }
 
 func cancels(t *testing.T, s *system) {
-	first := s.start(t, "apply", "-i", s.name, "--no-verify")
-	eventually(t, 60*time.Second, "the apply takes the lock", func() error {
-		if r := s.on(t, "lb-01", "test", "-e", "/run/secureconnect-lock/owner.json"); r.code != 0 {
-			return fmt.Errorf("no lock on lb-01")
-		}
-		return nil
-	})
+	first := s.startApply(t)
 	asked := time.Now()
 	if err := first.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

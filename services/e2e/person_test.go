@@ -3,15 +3,12 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"crypto/rand"
-	"crypto/x509"
 
 	"secureconnect/services/client"
 )
@@ -32,18 +29,11 @@ func (s *system) newPerson(t *testing.T, prefer string) *person {
 	}
 	t.Cleanup(func() { s.mustDeploy(t, "user", "remove", p.name, "-i", s.name) })
 
-	ca, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		t.Fatal("pki/ca.crt holds no certificate")
-	}
+	var err error
 	p.client, err = client.New(client.Options{
 		BaseURL:    "https://api.secureconnect.com",
 		Dial:       client.DialTo(s.prefix + ".10"),
-		RootCAs:    roots,
+		RootCAs:    s.roots(t),
 		PreferHost: prefer,
 	})
 	if err != nil {

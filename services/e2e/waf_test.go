@@ -5,12 +5,9 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -64,17 +61,9 @@ func switchesWAF(t *testing.T, s *system) {
 // edgeClient is an HTTP client on this machine that finds the public names at lb-01 and trusts the lab's CA.
 func (s *system) edgeClient(t *testing.T) *http.Client {
 	t.Helper()
-	ca, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		t.Fatal("pki/ca.crt holds no certificate")
-	}
 	var dialer net.Dialer
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{RootCAs: s.roots(t), MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
