@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"net"
 	"os"
@@ -19,13 +20,15 @@ import (
 
 // server is one of the deployment's own images, set up with as little as a test needs.
 type server struct {
-	image   string // its name in the manifest
-	port    string
-	uid     int // of the container's process, which reads the secrets
-	secrets []string
-	files   map[string]string // in config, mounted at mount
-	mount   string
-	health  string
+	image     string // its name in the manifest
+	port      string
+	uid       int // of the container's process, which reads the secrets
+	secrets   []string
+	files     map[string]string // in config, mounted at mount
+	mount     string
+	health    string
+	container string // its name, once started
+
 	// address is what tests need to know, from where the server listens and its secrets by name.
 	address func(listen string, secrets map[string]string) string
 }
@@ -83,13 +86,13 @@ func startOnce(t testing.TB, s *server) string {
 	return address
 }
 
-func (s *server) container() string { return "secureconnect-testkit-" + s.image }
-
 func (s *server) start() (string, error) {
 	root, err := repository()
 	if err != nil {
 		return "", err
 	}
+	// Another checkout on this machine has servers, and secrets, of its own.
+	s.container = fmt.Sprintf("secureconnect-testkit-%s-%08x", s.image, crc32.ChecksumIEEE([]byte(root)))
 	ref, err := imageRef(root, s.image)
 	if err != nil {
 		return "", err
@@ -103,7 +106,7 @@ func (s *server) start() (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if running, err := docker("inspect", "--format", "{{.State.Running}} {{.Config.Image}}", s.container()); err != nil || running != "true "+ref {
+	if running, err := docker("inspect", "--format", "{{.State.Running}} {{.Config.Image}}", s.container); err != nil || running != "true "+ref {
 		if err := s.run(folder, ref); err != nil {
 			return "", err
 		}
@@ -113,11 +116,11 @@ func (s *server) start() (string, error) {
 
 // run replaces what has the container's name.
 func (s *server) run(folder, ref string) error {
-	_, _ = docker("rm", "--force", "--volumes", s.container()) // there may be none
+	_, _ = docker("rm", "--force", "--volumes", s.container) // there may be none
 	if err := s.write(folder); err != nil {
 		return err
 	}
-	_, err := docker("run", "--detach", "--name", s.container(), "--label", "secureconnect.testkit="+s.image,
+	_, err := docker("run", "--detach", "--name", s.container, "--label", "secureconnect.testkit="+s.image,
 		"--publish", "127.0.0.1:0:"+s.port,
 		"--volume", filepath.Join(folder, "secrets")+":/run/secrets:ro",
 		"--volume", filepath.Join(folder, "config")+":"+s.mount+":ro", ref)
@@ -164,23 +167,23 @@ const startTime = 90 * time.Second
 
 func (s *server) ready(folder string) (string, error) {
 	for deadline := time.Now().Add(startTime); ; {
-		_, err := docker("exec", s.container(), s.health)
+		_, err := docker("exec", s.container, s.health)
 		if err == nil {
 			break
 		}
 		if time.Now().After(deadline) {
-			logs, _ := docker("logs", "--tail", "20", s.container())
-			return "", fmt.Errorf("%s is not healthy after %s: %w\n%s", s.container(), startTime, err, logs)
+			logs, _ := docker("logs", "--tail", "20", s.container)
+			return "", fmt.Errorf("%s is not healthy after %s: %w\n%s", s.container, startTime, err, logs)
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	port, err := docker("port", s.container(), s.port+"/tcp")
+	port, err := docker("port", s.container, s.port+"/tcp")
 	if err != nil {
 		return "", err
 	}
 	listen, _, _ := strings.Cut(port, "\n")
 	if _, _, err := net.SplitHostPort(listen); err != nil {
-		return "", fmt.Errorf("read the port of %s: %w", s.container(), err)
+		return "", fmt.Errorf("read the port of %s: %w", s.container, err)
 	}
 	secrets := map[string]string{}
 	for _, name := range s.secrets {
