@@ -73,7 +73,18 @@ wait_until_it_answers() {
   done
 }
 
+# Who may not use the engine's socket asks sudo, also where a program calls docker by its name.
+offer_sudo() {
+  tool=$root/.build/tools/docker
+  rm -f "$tool"
+  if [ "$(id -u)" -eq 0 ] || [ -n "${DOCKER_HOST:-}" ] || [ -w /var/run/docker.sock ]; then return; fi
+  mkdir -p "$root/.build/tools"
+  printf '#!/bin/sh\nexec sudo %s "$@"\n' "$(command -v docker)" >"$tool"
+  chmod 755 "$tool"
+}
+
 install_missing
 answers || start
 wait_until_it_answers
+offer_sudo
 echo "engine: Docker $(as_root docker version --format '{{.Server.Version}}') answers"
