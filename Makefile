@@ -26,7 +26,7 @@ lab: controller engine bin/deploy ## Five servers on this machine, deployed and 
 
 down: bin/deploy ## Remove the lab and all it holds
 	bin/deploy lab down
-	docker ps -aq --filter label=secureconnect.testkit | xargs -r docker rm -f -v
+	docker ps -aq --filter label=secureconnect.testkit=$(CURDIR) | xargs -r docker rm -f -v
 
 test: check unit system ## Everything CI runs: linters, unit and store tests, the lab
 

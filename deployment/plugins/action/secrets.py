@@ -133,10 +133,14 @@ class ActionModule(ActionBase):
         different = disagreements(known, hosts)
         if not different:
             return
-        what = "; ".join(f"{host}: {', '.join(names)}" for host, names in different.items())
-        state = "differs from the one" if known else "is missing here; it is the one"
+        if known:
+            state = "differs from the one"
+            what = "; ".join(f"{host}: {', '.join(names)}" for host, names in different.items())
+        else:
+            state = "is missing here; it is the one"
+            what = ", ".join(different)
         raise Refused(
             f"{path} {state} these hosts were deployed with ({what}). "
             f"Copy {os.path.basename(path)} from the machine that deployed them to {path} and run again; "
-            "nothing was generated."
+            "nothing was generated. Where they are a lab that may go, `make down` removes it."
         )

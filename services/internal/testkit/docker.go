@@ -107,7 +107,7 @@ func (s *server) start() (string, error) {
 	}
 	defer unlock()
 	if running, err := docker("inspect", "--format", "{{.State.Running}} {{.Config.Image}}", s.container); err != nil || running != "true "+ref {
-		if err := s.run(folder, ref); err != nil {
+		if err := s.run(root, folder, ref); err != nil {
 			return "", err
 		}
 	}
@@ -115,12 +115,12 @@ func (s *server) start() (string, error) {
 }
 
 // run replaces what has the container's name.
-func (s *server) run(folder, ref string) error {
+func (s *server) run(root, folder, ref string) error {
 	_, _ = docker("rm", "--force", "--volumes", s.container) // there may be none
 	if err := s.write(folder); err != nil {
 		return err
 	}
-	_, err := docker("run", "--detach", "--name", s.container, "--label", "secureconnect.testkit="+s.image,
+	_, err := docker("run", "--detach", "--name", s.container, "--label", "secureconnect.testkit="+root,
 		"--publish", "127.0.0.1:0:"+s.port,
 		"--volume", filepath.Join(folder, "secrets")+":/run/secrets:ro",
 		"--volume", filepath.Join(folder, "config")+":"+s.mount+":ro", ref)
