@@ -21,7 +21,7 @@ import (
 func (a *app) userCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "user",
-		Short: "Add, invite, disable, remove and list the people who may log in",
+		Short: "Add, invite, disable, enable, remove and list the people who may log in",
 		Long: "Change the accounts of a running deployment, through the auth service on the first app host that runs one.\n" +
 			"A password is asked for on the terminal, or read as one line from standard input.",
 	}
@@ -35,6 +35,7 @@ func (a *app) userCommand() *cobra.Command {
 			"expires": "how long it is good, as 48h",
 		}),
 		a.userVerb("disable NAME", "End a person's sessions and let them in no more", false, nil),
+		a.userVerb("enable NAME", "Let a disabled person log in again", false, nil),
 		a.userVerb("reset-password NAME", "Give a person a new password and end their sessions", true, nil),
 		a.userVerb("remove NAME", "Remove a person and what belongs to them", false, nil),
 		a.userVerb("list", "List everybody", false, nil),

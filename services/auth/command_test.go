@@ -77,7 +77,7 @@ func TestUserCommand(t *testing.T) {
 		}
 		return listed
 	}
-	if out, err := run(t, password+"\n", "add", "ada", "--display-name", "Ada L.", "--expires", "1h"); err != nil || out != "" {
+	if out, err := run(t, password+"\n", "add", "ada", "--display-name", "Ada L.", "--expires", "1h"); err != nil || out != "ada can log in.\n" {
 		t.Fatalf("add: %q, %v", out, err)
 	}
 	if got := users(); len(got) != 1 || got[0].DisplayName != "Ada L." || got[0].ExpiresAt == nil {

@@ -30,9 +30,9 @@ func UserCommand() *cobra.Command {
 	command.PersistentFlags().StringVar(&by, "by", by, "who does this, for the audit")
 	command.AddCommand(
 		addCommand(&by), inviteCommand(&by), resetCommand(&by), listCommand(&by),
-		nameCommand(&by, "disable", "End a user's sessions and let nobody log in to the account", Operator.Disable),
-		nameCommand(&by, "enable", "Let a disabled user log in again", Operator.Enable),
-		nameCommand(&by, "remove", "Delete a user with all sessions", Operator.Remove),
+		nameCommand(&by, "disable", "End a user's sessions and let nobody log in to the account", "is disabled; all sessions have ended.", Operator.Disable),
+		nameCommand(&by, "enable", "Let a disabled user log in again", "can log in again.", Operator.Enable),
+		nameCommand(&by, "remove", "Delete a user with all sessions", "is removed.", Operator.Remove),
 	)
 	return command
 }
@@ -66,8 +66,11 @@ func addCommand(by *string) *cobra.Command {
 				return err
 			}
 			return withOperator(cmd, *by, func(ctx context.Context, o Operator) error {
-				_, err := o.Add(ctx, args[0], displayName, password, expires)
-				return err
+				user, err := o.Add(ctx, args[0], displayName, password, expires)
+				if err != nil {
+					return err
+				}
+				return say(cmd, user.Username, "can log in.")
 			})
 		},
 	}
@@ -109,21 +112,35 @@ func resetCommand(by *string) *cobra.Command {
 				return err
 			}
 			return withOperator(cmd, *by, func(ctx context.Context, o Operator) error {
-				return o.ResetPassword(ctx, args[0], password)
+				if err := o.ResetPassword(ctx, args[0], password); err != nil {
+					return err
+				}
+				return say(cmd, args[0], "has a new password; all sessions have ended.")
 			})
 		},
 	}
 }
 
-func nameCommand(by *string, verb, short string, do func(Operator, context.Context, string) error) *cobra.Command {
+func nameCommand(by *string, verb, short, done string, do func(Operator, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " NAME",
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withOperator(cmd, *by, func(ctx context.Context, o Operator) error { return do(o, ctx, args[0]) })
+			return withOperator(cmd, *by, func(ctx context.Context, o Operator) error {
+				if err := do(o, ctx, args[0]); err != nil {
+					return err
+				}
+				return say(cmd, args[0], done)
+			})
 		},
 	}
+}
+
+// say tells an operator what became of name.
+func say(cmd *cobra.Command, name, what string) error {
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), name, what)
+	return err
 }
 
 func listCommand(by *string) *cobra.Command {

@@ -51,7 +51,7 @@ func (t Trust) Add(ctx context.Context, domain, caFile string) ([]string, error)
 		done = append(done, "the system trusts "+path)
 	}
 	if _, err := exec.LookPath("certutil"); err != nil {
-		return done, nil
+		return append(done, "Chromium was not told: install libnss3-tools and run this again"), nil
 	}
 	told, err := addToBrowser(ctx, domain, caFile)
 	if told {
