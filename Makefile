@@ -24,8 +24,9 @@ lab: controller engine bin/deploy ## Five servers on this machine, deployed and 
 	bin/deploy apply -i lab
 	@echo "Running. Look around: bin/deploy status; bin/deploy lab ssh app-01; make down removes it."
 
-down: bin/deploy ## Remove the lab and all it holds
+down: bin/deploy ## Remove the labs, five servers or one, and all they hold
 	bin/deploy lab down
+	bin/deploy lab down --name all-in-one
 	docker ps -aq --filter label=secureconnect.testkit=$(CURDIR) | xargs -r docker rm -f -v
 
 test: check unit system ## Everything CI runs: linters, unit and store tests, the lab
