@@ -21,13 +21,13 @@ type api struct {
 // Routes adds auth's interface to e. secureCookie is false only where the edge has no TLS.
 func Routes(e *echo.Echo, service *Service, secureCookie bool) {
 	a := &api{service: service, cookie: newRefreshCookie(secureCookie)}
-	public := e.Group("/v1", noStore)
+	public := e.Group("/v1", web.NoStore)
 	public.POST("/auth/register", a.register)
 	public.POST("/auth/login", a.login)
 	public.POST("/auth/refresh", a.refresh)
 	public.POST("/auth/logout", a.logout)
 
-	private := e.Group("/v1", noStore, web.Authenticate(service.Authenticate))
+	private := e.Group("/v1", web.NoStore, web.Authenticate(service.Authenticate))
 	private.GET("/auth/sessions", a.sessions)
 	private.DELETE("/auth/sessions/:id", a.revoke)
 	private.GET("/users/me", a.me)
@@ -37,14 +37,6 @@ func Routes(e *echo.Echo, service *Service, secureCookie bool) {
 
 	e.GET(wire.PathJWKS, a.keys)
 	e.GET(wire.PathSession+":id", a.sessionLive)
-}
-
-// noStore keeps tokens and accounts out of every cache.
-func noStore(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c *echo.Context) error {
-		c.Response().Header().Set("Cache-Control", "no-store")
-		return next(c)
-	}
 }
 
 func (a *api) register(c *echo.Context) error {

@@ -168,3 +168,11 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 	}
 	return false
 }
+
+// NoStore keeps answers that hold tokens or tell of people out of every cache.
+func NoStore(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c *echo.Context) error {
+		c.Response().Header().Set("Cache-Control", "no-store")
+		return next(c)
+	}
+}
