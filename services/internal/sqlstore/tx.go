@@ -18,6 +18,7 @@ const (
 	codeDeadlock         = "40P01"
 	codeCommitUnknown    = "40003"
 	codeUniqueViolation  = "23505"
+	codeForeignKey       = "23503"
 	retryBudget          = 20 * time.Second
 	firstPause, maxPause = 2 * time.Millisecond, 250 * time.Millisecond
 )
@@ -96,6 +97,9 @@ func retryable(err error) bool {
 
 // UniqueViolation reports whether err is an insert that met an existing key.
 func UniqueViolation(err error) bool { return sqlState(err) == codeUniqueViolation }
+
+// ForeignKeyViolation reports whether err is a row that names another which is not there.
+func ForeignKeyViolation(err error) bool { return sqlState(err) == codeForeignKey }
 
 // NoRows reports whether err is a query that found nothing.
 func NoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
