@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"secureconnect/services/auth/contacts"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
@@ -36,14 +37,23 @@ func serve(ctx context.Context, log *slog.Logger, settings Config) error {
 	}
 	defer done()
 	server := web.NewServer(log, "auth", settings.Web)
-	// Not Redis: auth does its work without it.
-	server.Ready("sql", service.store.ready)
-	Routes(server.Echo, service, settings.EdgeTLS != edgeTLSOff)
+	Mount(server, service, settings.EdgeTLS != edgeTLSOff)
 
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(running) })
 	group.Go(func() error { return service.Sweep(running) })
 	return group.Wait()
+}
+
+// Mount lays all that auth serves: its own routes, those of its packages, and what they need to be ready.
+func Mount(server *web.Server, service *Service, secureCookie bool) {
+	// Not Redis: auth does its work without it.
+	server.Ready("sql", service.store.ready)
+	Routes(server.Echo, service, secureCookie)
+
+	people := contacts.New(contacts.Parts{Log: service.log, SQL: service.store.db, Redis: service.hints.redis, Now: service.now})
+	server.Ready("contacts", people.Ready)
+	contacts.Routes(server.Echo, people, service.Authenticate)
 }
 
 // open makes a service of its settings; done closes everything.

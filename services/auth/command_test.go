@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/testkit"
+	"secureconnect/services/internal/web"
 )
 
 // environment is what an app host's container has, pointing at the tests' own stores.
@@ -46,6 +50,34 @@ func secretFile(t *testing.T, value string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestMigrateAndMount(t *testing.T) {
+	environment(t)
+	log := slog.New(slog.DiscardHandler)
+	for range 2 {
+		if err := Migrate(t.Context(), log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings, err := ReadConfig(config.FromEnvironment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, done, err := open(t.Context(), log, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	server := web.NewServer(log, "auth", settings.Web)
+	Mount(server, service, true)
+	for path, want := range map[string]int{"/readyz": http.StatusOK, "/v1/users/me": http.StatusUnauthorized, "/v1/contacts": http.StatusUnauthorized} {
+		answer := httptest.NewRecorder()
+		server.Echo.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+		if answer.Code != want {
+			t.Errorf("%s answers %d %s", path, answer.Code, answer.Body)
+		}
+	}
 }
 
 // run is `secureconnect user` with args; it gives stdout.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"secureconnect/services/auth/contacts"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/sqlstore"
 )
@@ -13,7 +14,7 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// Migrate brings auth's tables to date in the store that the environment names.
+// Migrate brings auth's tables, and then those of its packages, to date in the store that the environment names.
 func Migrate(ctx context.Context, log *slog.Logger) error {
 	environment := config.FromEnvironment()
 	settings := sqlstore.ReadConfig(environment)
@@ -26,7 +27,7 @@ func Migrate(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer store.Close()
-	steps, err := store.Migrate(ctx, log, migrations())
+	steps, err := store.Migrate(ctx, log, migrations(), contacts.Migrations())
 	if err != nil {
 		return err
 	}

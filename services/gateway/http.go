@@ -19,7 +19,7 @@ type service struct {
 
 func (c Config) services() []service {
 	return []service{
-		{"auth", c.Auth, []string{"/v1/auth", "/v1/users"}},
+		{"auth", c.Auth, []string{"/v1/auth", "/v1/users", "/v1/contacts"}},
 	}
 }
 
