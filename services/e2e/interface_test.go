@@ -24,6 +24,7 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"secureconnect/services/auth"
+	"secureconnect/services/auth/contacts"
 	"secureconnect/services/client"
 	"secureconnect/services/gateway"
 	"secureconnect/services/internal/config"
@@ -64,6 +65,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	served := g.Endpoints()
 	routes := echo.New()
 	auth.Routes(routes, &auth.Service{}, true)
+	contacts.Routes(routes, &contacts.Service{}, nil)
 	for _, route := range routes.Router().Routes() {
 		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
 			served = append(served, route.Method+" "+parameter.ReplaceAllString(route.Path, "{$1}"))
@@ -86,7 +88,8 @@ func newPlatform(t *testing.T) *platform {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	sql := testkit.Postgres(t)
-	if _, err := sql.Migrate(t.Context(), log, sqlstore.Migrations{Owner: "auth", Files: os.DirFS("../auth/migrations")}); err != nil {
+	accounts := sqlstore.Migrations{Owner: "auth", Files: os.DirFS("../auth/migrations")}
+	if _, err := sql.Migrate(t.Context(), log, accounts, contacts.Migrations()); err != nil {
 		t.Fatal(err)
 	}
 	store := testkit.RedisConfig(t)
@@ -102,7 +105,7 @@ func newPlatform(t *testing.T) *platform {
 	t.Cleanup(service.Close)
 	loopback := web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"}
 	behind := web.NewServer(log, "auth", loopback)
-	auth.Routes(behind.Echo, service, false)
+	auth.Mount(behind, service, false)
 	address, err := behind.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +280,85 @@ func TestAccountFromStartToEnd(t *testing.T) {
 	}
 	_, _, err = c.Login(ctx, mine)
 	wantCode(t, err, "wrong_credentials")
+}
+
+// Two people find each other, agree, part and shut each other out, each answer compared with the document.
+func TestContactsFromStartToEnd(t *testing.T) {
+	c := watch(t, newPlatform(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	linh, mai := enter(t, c, "linh"), enter(t, c, "mai")
+
+	found, _, err := c.SearchUsers(ctx, linh.AccessToken, "MA")
+	if err != nil || len(found) != 1 || found[0].ID != mai.User.ID || found[0].Relation != "none" {
+		t.Fatalf("search: %+v, %v", found, err)
+	}
+	_, _, err = c.SearchUsers(ctx, linh.AccessToken, "m")
+	wantCode(t, err, "invalid_search")
+	_, _, err = c.User(ctx, linh.AccessToken, "0192f0c0-0000-7000-8000-000000000000")
+	wantCode(t, err, "no_such_user")
+	_, _, err = c.RequestContact(ctx, linh.AccessToken, linh.User.ID)
+	wantCode(t, err, "yourself")
+
+	if asked, _, err := c.RequestContact(ctx, linh.AccessToken, mai.User.ID); err != nil || asked.State != "outgoing" {
+		t.Fatalf("ask: %+v, %v", asked, err)
+	}
+	if seen, _, err := c.User(ctx, mai.AccessToken, linh.User.ID); err != nil || seen.Relation != "incoming" {
+		t.Errorf("look: %+v, %v", seen, err)
+	}
+	_, _, err = c.AcceptContact(ctx, linh.AccessToken, mai.User.ID)
+	wantCode(t, err, "no_such_request")
+	if accepted, _, err := c.AcceptContact(ctx, mai.AccessToken, linh.User.ID); err != nil || accepted.State != "contact" {
+		t.Errorf("accept: %+v, %v", accepted, err)
+	}
+	page, _, err := c.Contacts(ctx, linh.AccessToken, "")
+	if err != nil || len(page.Contacts) != 1 || page.Contacts[0].State != "contact" || page.Next != "" {
+		t.Errorf("list: %+v, %v", page, err)
+	}
+	page, _, err = c.Contacts(ctx, linh.AccessToken, mai.User.ID)
+	if err != nil || len(page.Contacts) != 0 {
+		t.Errorf("list from behind the last: %+v, %v", page, err)
+	}
+	if _, err := c.RemoveContact(ctx, linh.AccessToken, mai.User.ID); err != nil {
+		t.Error(err)
+	}
+	_, err = c.RemoveContact(ctx, linh.AccessToken, mai.User.ID)
+	wantCode(t, err, "no_such_contact")
+
+	if _, _, err := c.RequestContact(ctx, linh.AccessToken, mai.User.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.RejectContact(ctx, mai.AccessToken, linh.User.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.BlockUser(ctx, mai.AccessToken, linh.User.ID); err != nil {
+		t.Error(err)
+	}
+	_, _, err = c.RequestContact(ctx, mai.AccessToken, linh.User.ID)
+	wantCode(t, err, "blocked_by_you")
+	_, _, err = c.User(ctx, linh.AccessToken, mai.User.ID)
+	wantCode(t, err, "no_such_user")
+	if _, err := c.UnblockUser(ctx, mai.AccessToken, linh.User.ID); err != nil {
+		t.Error(err)
+	}
+	_, err = c.UnblockUser(ctx, mai.AccessToken, linh.User.ID)
+	wantCode(t, err, "no_such_block")
+	_, _, err = c.Contacts(ctx, "", "")
+	wantCode(t, err, "token_missing")
+}
+
+// enter registers somebody and logs them in.
+func enter(t *testing.T, c *client.Client, username string) client.Tokens {
+	t.Helper()
+	const password = "a long password"
+	if _, _, err := c.Register(t.Context(), client.Registration{Username: username, Password: password, DisplayName: username}); err != nil {
+		t.Fatal(err)
+	}
+	tokens, _, err := c.Login(t.Context(), client.Credentials{Username: username, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
 }
 
 func TestLogoutEndsTheSession(t *testing.T) {
