@@ -28,8 +28,11 @@ func browser(t *testing.T, s *system, edge string) context.Context {
 	t.Cleanup(stop)
 	page, leave := chromedp.NewContext(allocator)
 	t.Cleanup(leave)
-	bounded, cancel := context.WithTimeout(page, time.Minute)
+	bounded, cancel := context.WithTimeout(page, 3*time.Minute)
 	t.Cleanup(cancel)
+	if err := chromedp.Do(bounded); err != nil { // the browser lives as long as the first context it is given
+		t.Fatal(err)
+	}
 	return bounded
 }
 
@@ -41,8 +44,10 @@ func logsInWithBrowser(t *testing.T, s *system) {
 
 	do := func(what string, actions ...chromedp.Action[chromedp.Void]) {
 		t.Helper()
-		if err := chromedp.Do(page, actions...); err != nil {
-			t.Fatalf("%s: %v", what, err)
+		patient, cancel := context.WithTimeout(page, 30*time.Second)
+		defer cancel()
+		if err := chromedp.Do(patient, actions...); err != nil {
+			t.Fatalf("%s: %v; the page says:\n%s", what, err, read(t, page, chromedp.Evaluate[string](`document.body.innerText`)))
 		}
 	}
 	do("open the form", chromedp.Navigate(url), chromedp.WaitVisible(`#login-username`))
@@ -64,10 +69,13 @@ func logsInWithBrowser(t *testing.T, s *system) {
 		t.Errorf("a script can read %q", seen)
 	}
 	do("reload: the refresh cookie brings the session back", chromedp.Reload(), chromedp.WaitVisible(`#signed-in`))
+	if !read(t, page, chromedp.Evaluate[bool](`document.querySelector("#sessions li") !== null`)) {
+		t.Error("the page is shown before it is whole: what comes later moves its buttons from under the pointer")
+	}
 	do("sign out", chromedp.Click(`#logout`), chromedp.WaitVisible(`#login-username`))
 }
 
-func read(t *testing.T, page context.Context, action chromedp.Action[string]) string {
+func read[T any](t *testing.T, page context.Context, action chromedp.Action[T]) T {
 	t.Helper()
 	value, err := chromedp.Run(page, action)
 	if err != nil {

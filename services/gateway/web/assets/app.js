@@ -43,12 +43,15 @@ async function welcome(user) {
   $("me-username").textContent = user.username;
   $("served-by").textContent = session.servedBy;
   for (const form of document.forms) form.reset();
-  show("signed-in");
-  session.live.start((state) => {
-    $("live").dataset.text = state;
-    $("live").textContent = text(state);
-  });
-  await listSessions();
+  try {
+    await listSessions();
+  } finally {
+    show("signed-in"); // whole: what comes later would move the buttons from under a pointer
+    session.live.start((state) => {
+      $("live").dataset.text = state;
+      $("live").textContent = text(state);
+    });
+  }
 }
 
 async function listSessions() {
