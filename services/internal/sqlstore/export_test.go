@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"secureconnect/services/internal/migration"
 )
 
 // What the tests of the lease need from inside: testkit imports this package, so they stand outside.
@@ -21,6 +23,6 @@ func (s *Store) TakeLease(ctx context.Context, holder string, lasts time.Duratio
 }
 
 func (m Migrations) Check() error {
-	_, err := m.read()
+	_, err := migration.Read(m.Files, ".sql")
 	return err
 }

@@ -1,21 +1,17 @@
 package sqlstore
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"regexp"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"secureconnect/services/internal/migration"
 )
 
 // Migrations are one service's numbered SQL files, 0001_name.sql and on, in one directory of Files.
@@ -24,13 +20,6 @@ import (
 type Migrations struct {
 	Owner string
 	Files fs.FS
-}
-
-type migration struct {
-	version  int
-	name     string
-	sql      string
-	checksum string
 }
 
 const (
@@ -64,25 +53,38 @@ func (s *Store) migrate(ctx context.Context, log *slog.Logger, leaseTime time.Du
 			return 0, fmt.Errorf("prepare migrations: %w", err)
 		}
 	}
+	steps := 0
+	err := s.alone(ctx, leaseTime, func(held context.Context) error {
+		for _, migrations := range all {
+			n, err := s.migrateOwner(held, log, migrations)
+			steps += n
+			if err != nil {
+				return fmt.Errorf("migrate %s: %w", migrations.Owner, errors.Join(err, context.Cause(held)))
+			}
+		}
+		return nil
+	})
+	return steps, err
+}
+
+// Alone runs work while this process holds the migration lease: for the schema of another store, which has none of its
+// own. The context it gives ends when the lease is lost. The tables of migrations must be there, so Migrate first.
+func (s *Store) Alone(ctx context.Context, work func(held context.Context) error) error {
+	return s.alone(ctx, leaseTime, work)
+}
+
+func (s *Store) alone(ctx context.Context, leaseTime time.Duration, work func(held context.Context) error) error {
 	lease := &lease{store: s, holder: rand.Text(), lasts: leaseTime}
 	held, release, err := lease.take(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("take the migration lease: %w", err)
+		return fmt.Errorf("take the migration lease: %w", err)
 	}
 	defer release()
-	steps := 0
-	for _, migrations := range all {
-		n, err := s.migrateOwner(held, log, migrations)
-		steps += n
-		if err != nil {
-			return steps, fmt.Errorf("migrate %s: %w", migrations.Owner, errors.Join(err, context.Cause(held)))
-		}
-	}
-	return steps, nil
+	return work(held)
 }
 
 func (s *Store) migrateOwner(ctx context.Context, log *slog.Logger, migrations Migrations) (int, error) {
-	wanted, err := migrations.read()
+	wanted, err := migration.Read(migrations.Files, ".sql")
 	if err != nil {
 		return 0, err
 	}
@@ -92,28 +94,28 @@ func (s *Store) migrateOwner(ctx context.Context, log *slog.Logger, migrations M
 	}
 	steps := 0
 	for _, m := range wanted {
-		known, done := applied[m.version]
-		switch {
-		case done && known != m.checksum:
-			return steps, fmt.Errorf("migration %04d_%s is not the one that was applied: a migration never changes", m.version, m.name)
-		case done:
+		done, err := m.Done(applied)
+		if err != nil {
+			return steps, err
+		}
+		if done {
 			continue
 		}
 		if err := s.apply(ctx, migrations.Owner, m); err != nil {
-			return steps, fmt.Errorf("migration %04d_%s: %w", m.version, m.name, err)
+			return steps, fmt.Errorf("migration %s: %w", m, err)
 		}
-		log.Info("migrated", "owner", migrations.Owner, "version", m.version, "name", m.name)
+		log.Info("migrated", "owner", migrations.Owner, "version", m.Version, "name", m.Name)
 		steps++
 	}
 	return steps, nil
 }
 
-func (s *Store) apply(ctx context.Context, owner string, m migration) error {
-	if err := s.define(ctx, m.sql); err != nil {
+func (s *Store) apply(ctx context.Context, owner string, m migration.Step) error {
+	if err := s.define(ctx, m.Statement); err != nil {
 		return err
 	}
 	return s.Single(ctx, func(q Querier) error {
-		if _, err := q.Exec(ctx, sqlInsertApplied, owner, m.version, m.name, m.checksum); err != nil {
+		if _, err := q.Exec(ctx, sqlInsertApplied, owner, m.Version, m.Name, m.Checksum); err != nil {
 			return fmt.Errorf("note that it was applied: %w", err)
 		}
 		return nil
@@ -166,38 +168,4 @@ func overtaken(err error) bool {
 	default:
 		return false
 	}
-}
-
-var migrationName = regexp.MustCompile(`^(\d{4})_([a-z0-9_]+)\.sql$`)
-
-// read gives the migrations in order, and refuses a gap, a twin or a stray file.
-func (m Migrations) read() ([]migration, error) {
-	entries, err := fs.ReadDir(m.Files, ".")
-	if err != nil {
-		return nil, fmt.Errorf("list migrations: %w", err)
-	}
-	var found []migration
-	for _, entry := range entries {
-		parts := migrationName.FindStringSubmatch(entry.Name())
-		if parts == nil {
-			return nil, fmt.Errorf("%s is not called like a migration (0001_name.sql)", entry.Name())
-		}
-		content, err := fs.ReadFile(m.Files, entry.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read migration: %w", err)
-		}
-		version, err := strconv.Atoi(parts[1])
-		if err != nil {
-			return nil, fmt.Errorf("read migration %s: %w", entry.Name(), err)
-		}
-		sum := sha256.Sum256(content)
-		found = append(found, migration{version: version, name: parts[2], sql: string(content), checksum: hex.EncodeToString(sum[:])})
-	}
-	slices.SortFunc(found, func(a, b migration) int { return cmp.Compare(a.version, b.version) })
-	for i, m := range found {
-		if m.version != i+1 {
-			return nil, fmt.Errorf("migration %04d is missing or there twice", i+1)
-		}
-	}
-	return found, nil
 }
