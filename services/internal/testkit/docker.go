@@ -31,6 +31,15 @@ type server struct {
 
 	// address is what tests need to know, from where the server listens and its secrets by name.
 	address func(listen string, secrets map[string]string) string
+
+	name string // where it is not the image's
+}
+
+func (s *server) called() string {
+	if s.name != "" {
+		return s.name
+	}
+	return s.image
 }
 
 var sqlServer = &server{
@@ -43,9 +52,54 @@ var sqlServer = &server{
 			"hba_file = '/etc/secureconnect/sql/pg_hba.conf'\n",
 		"pg_hba.conf": "local all all trust\nhost all all all scram-sha-256\n",
 	},
-	health: "sql-health",
+	health:  "sql-health",
+	address: sqlAddress,
+}
+
+// durableSQLServer waits for its disk, as the deployment's does: figures of the other would flatter.
+var durableSQLServer = &server{
+	image: "sql", name: "sql-durable", port: "5432", uid: 9001,
+	secrets: []string{"sql_admin_password", "sql_password"},
+	mount:   "/etc/secureconnect/sql",
+	files: map[string]string{
+		"postgresql.conf": "listen_addresses = '*'\npassword_encryption = 'scram-sha-256'\nmax_connections = 100\n" +
+			"shared_buffers = '256MB'\ndefault_transaction_isolation = 'serializable'\n" +
+			"max_pred_locks_per_transaction = 256\nrandom_page_cost = 1.1\n" +
+			"hba_file = '/etc/secureconnect/sql/pg_hba.conf'\n",
+		"pg_hba.conf": "local all all trust\nhost all all all scram-sha-256\n",
+	},
+	health:  "sql-health",
+	address: sqlAddress,
+}
+
+func sqlAddress(listen string, secrets map[string]string) string {
+	return fmt.Sprintf("postgres://secureconnect:%s@%s/secureconnect", secrets["sql_password"], listen)
+}
+
+var cassandraServer = &server{
+	image: "cassandra", port: "9042", uid: 9002,
+	secrets: []string{"cassandra_admin_password", "cassandra_password"},
+	mount:   "/etc/secureconnect/cassandra",
+	files: map[string]string{
+		"cassandra.yaml": "cluster_name: testkit\nnum_tokens: 1\npartitioner: org.apache.cassandra.dht.Murmur3Partitioner\n" +
+			"endpoint_snitch: GossipingPropertyFileSnitch\nlisten_address: 127.0.0.1\n" +
+			"seed_provider:\n  - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n    parameters: [{seeds: '127.0.0.1:7000'}]\n" +
+			"start_native_transport: true\nrpc_address: 0.0.0.0\nbroadcast_rpc_address: 127.0.0.1\n" +
+			"authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\nrole_manager: CassandraRoleManager\n" +
+			"commitlog_sync: group\ncommitlog_sync_group_window: 2ms\ncommitlog_segment_size: 32MiB\n" +
+			"storage_compatibility_mode: NONE\nauto_snapshot: false\n" +
+			"memtable_heap_space: 64MiB\nmemtable_offheap_space: 64MiB\nmemtable_allocation_type: offheap_objects\n" +
+			"key_cache_size: 8MiB\nfile_cache_size: 32MiB\nconcurrent_writes: 64\n" +
+			"read_request_timeout: 5s\nwrite_request_timeout: 2s\ncas_contention_timeout: 1s\n",
+		"cassandra-rackdc.properties": "dc=dc1\nrack=rack1\n",
+		"jvm.options":                 "-Xms384m\n-Xmx384m\n-XX:MaxDirectMemorySize=256m\n",
+		"logback.xml": `<configuration scan="false"><appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">` +
+			`<encoder><pattern>%-5level %logger{20}: %msg%n</pattern></encoder></appender>` +
+			`<root level="WARN"><appender-ref ref="STDOUT"/></root></configuration>`,
+	},
+	health: "cassandra-health",
 	address: func(listen string, secrets map[string]string) string {
-		return fmt.Sprintf("postgres://secureconnect:%s@%s/secureconnect", secrets["sql_password"], listen)
+		return listen + " " + secrets["cassandra_password"] + " " + secrets["cassandra_admin_password"]
 	},
 }
 
@@ -77,7 +131,7 @@ func startOnce(t testing.TB, s *server) string {
 	}
 	address, err := s.start()
 	if err != nil {
-		t.Fatalf("No %s server for the tests: %v. Run `make images`, or set TEST_SQL_URL, TEST_REDIS_ADDR and TEST_REDIS_PASSWORD.", s.image, err)
+		t.Fatalf("No %s server for the tests: %v. Run `make images`, or set TEST_SQL_URL, TEST_REDIS_ADDR and TEST_CQL_ADDR with their passwords.", s.called(), err)
 	}
 	if started.addresses == nil {
 		started.addresses = map[*server]string{}
@@ -92,12 +146,12 @@ func (s *server) start() (string, error) {
 		return "", err
 	}
 	// Another checkout on this machine has servers, and secrets, of its own.
-	s.container = fmt.Sprintf("secureconnect-testkit-%s-%08x", s.image, crc32.ChecksumIEEE([]byte(root)))
+	s.container = fmt.Sprintf("secureconnect-testkit-%s-%08x", s.called(), crc32.ChecksumIEEE([]byte(root)))
 	ref, err := imageRef(root, s.image)
 	if err != nil {
 		return "", err
 	}
-	folder := filepath.Join(root, ".build", "testkit", s.image)
+	folder := filepath.Join(root, ".build", "testkit", s.called())
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // the container's user looks in
 		return "", fmt.Errorf("make the server's folder: %w", err)
 	}
@@ -163,7 +217,8 @@ func (s *server) writeSecret(path, content string) error {
 	return nil
 }
 
-const startTime = 90 * time.Second
+// startTime is what Cassandra needs on a busy machine.
+const startTime = 4 * time.Minute
 
 func (s *server) ready(folder string) (string, error) {
 	for deadline := time.Now().Add(startTime); ; {

@@ -1,5 +1,6 @@
 // Package testkit gives tests the real stores, each test a place of its own in them.
-// TEST_SQL_URL and TEST_REDIS_ADDR (with TEST_REDIS_PASSWORD) name servers that run already; otherwise the images of
+// TEST_SQL_URL, TEST_REDIS_ADDR (with TEST_REDIS_PASSWORD) and TEST_CQL_ADDR (with TEST_CQL_PASSWORD and
+// TEST_CQL_ADMIN_PASSWORD) name servers that run already; otherwise the images of
 // .build/images/manifest.json are started once and shared by all test processes. Without either, a test fails: it
 // never skips.
 package testkit
@@ -15,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
 )
@@ -26,6 +28,11 @@ func PostgresURL(t testing.TB) config.Secret {
 	if server == "" {
 		server = startOnce(t, sqlServer)
 	}
+	return schemaIn(t, server)
+}
+
+func schemaIn(t testing.TB, server string) config.Secret {
+	t.Helper()
 	schema := "t_" + strings.ToLower(rand.Text())[:16]
 	execute(t, server, "CREATE SCHEMA "+schema)
 	t.Cleanup(func() { execute(t, server, "DROP SCHEMA "+schema+" CASCADE") })
@@ -64,6 +71,61 @@ func execute(t testing.TB, server, statement string) {
 	defer store.Close()
 	if _, err := store.Exec(ctx, statement); err != nil {
 		t.Fatalf("The SQL server of the tests does not answer: %v", err)
+	}
+}
+
+// DurablePostgres is Postgres on a server that waits for its disk: for figures.
+func DurablePostgres(t testing.TB) *sqlstore.Store {
+	t.Helper()
+	return OpenPostgres(t, schemaIn(t, startOnce(t, durableSQLServer)))
+}
+
+// Cassandra is an open store in an empty keyspace that goes with the test.
+func Cassandra(t testing.TB) *cqlstore.Store {
+	t.Helper()
+	return OpenCassandra(t, CassandraConfig(t))
+}
+
+// OpenCassandra opens another pool of what CassandraConfig gave: another process, as far as the store can tell.
+func OpenCassandra(t testing.TB, c cqlstore.Config) *cqlstore.Store {
+	t.Helper()
+	store := cqlstore.Open(c)
+	t.Cleanup(store.Close)
+	return store
+}
+
+// CassandraConfig makes an empty keyspace that goes with the test, and says where it is. The login is the one services
+// have in the deployment: it may do anything in its keyspace and nothing elsewhere.
+func CassandraConfig(t testing.TB) cqlstore.Config {
+	t.Helper()
+	server := cqlstore.Config{Port: 9042, User: "secureconnect", Keyspace: "t_" + strings.ToLower(rand.Text())[:16]}
+	admin := os.Getenv("TEST_CQL_ADMIN_PASSWORD")
+	if address := os.Getenv("TEST_CQL_ADDR"); address != "" {
+		server.Hosts, server.Password = []string{address}, config.NewSecret(os.Getenv("TEST_CQL_PASSWORD"))
+	} else {
+		parts := strings.Fields(startOnce(t, cassandraServer))
+		server.Hosts, server.Password, admin = parts[:1], config.NewSecret(parts[1]), parts[2]
+	}
+	operator := server
+	operator.Keyspace, operator.User, operator.Password = "", "admin", config.NewSecret(admin)
+	store := cqlstore.Open(operator)
+	t.Cleanup(store.Close)
+	executeCQL(t, store, "CREATE KEYSPACE "+server.Keyspace+" WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
+	t.Cleanup(func() { executeCQL(t, store, "DROP KEYSPACE "+server.Keyspace) })
+	executeCQL(t, store, "GRANT ALL PERMISSIONS ON KEYSPACE "+server.Keyspace+" TO "+server.User)
+	return server
+}
+
+func executeCQL(t testing.TB, store *cqlstore.Store, statement string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	session, err := store.Session(ctx)
+	if err == nil {
+		err = session.Query(statement).ExecContext(ctx)
+	}
+	if err != nil {
+		t.Fatalf("The Cassandra server of the tests does not answer: %v", err)
 	}
 }
 
