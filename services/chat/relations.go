@@ -1,0 +1,94 @@
+package chat
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"secureconnect/services/internal/wire"
+)
+
+const (
+	// relationLife is how long a block may take to hold.
+	relationLife    = 2 * time.Second
+	relationTimeout = 2 * time.Second
+	// knownRelations bounds the memory of them: beyond it, it starts anew.
+	knownRelations = 20_000
+)
+
+// relations asks auth, and remembers for a moment.
+type relations struct {
+	auth   *url.URL
+	asking *http.Client
+	now    func() time.Time
+	flight singleflight.Group
+
+	mu    sync.Mutex
+	known map[string]knownRelation
+}
+
+type knownRelation struct {
+	wire.Relation
+	until time.Time
+}
+
+// NewRelations asks the auth service at a URL through a client.
+func NewRelations(auth *url.URL, asking *http.Client) Relations {
+	return &relations{auth: auth, asking: asking, now: time.Now, known: map[string]knownRelation{}}
+}
+
+// Relation fails with Unavailable where auth does not answer, or not as expected.
+func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relation, error) {
+	pair := url.PathEscape(string(a)) + "/" + url.PathEscape(string(b))
+	r.mu.Lock()
+	known, there := r.known[pair]
+	r.mu.Unlock()
+	if there && r.now().Before(known.until) {
+		return known.Relation, nil
+	}
+	// One caller's hurry must not fail the question that others wait for.
+	ctx = context.WithoutCancel(ctx)
+	answer, err, _ := r.flight.Do(pair, func() (any, error) { return r.ask(ctx, pair) })
+	if err != nil {
+		return wire.Relation{}, unavailable("chat.relations", err)
+	}
+	return answer.(wire.Relation), nil //nolint:forcetypeassert // the closure above returns nothing else
+}
+
+const maxRelation = 4 << 10
+
+func (r *relations) ask(ctx context.Context, pair string) (wire.Relation, error) {
+	ctx, cancel := context.WithTimeout(ctx, relationTimeout)
+	defer cancel()
+	asked := r.now()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.auth.JoinPath(wire.PathRelations, pair).String(), nil)
+	if err != nil {
+		return wire.Relation{}, fmt.Errorf("ask for relation: %w", err)
+	}
+	response, err := r.asking.Do(request)
+	if err != nil {
+		return wire.Relation{}, fmt.Errorf("ask for relation: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end or given up
+	if response.StatusCode != http.StatusOK {
+		return wire.Relation{}, fmt.Errorf("ask for relation: auth answered %s", response.Status)
+	}
+	var relation wire.Relation
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxRelation)).Decode(&relation); err != nil {
+		return wire.Relation{}, fmt.Errorf("read relation: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.known) >= knownRelations {
+		clear(r.known)
+	}
+	r.known[pair] = knownRelation{relation, asked.Add(relationLife)}
+	return relation, nil
+}
