@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"secureconnect/services/auth"
+	"secureconnect/services/chat"
 	"secureconnect/services/gateway"
 )
 
@@ -39,6 +40,7 @@ func root() *cobra.Command {
 	command.AddCommand(
 		gateway.Command(),
 		auth.Command(),
+		chat.Command(),
 		auth.UserCommand(),
 		migrateCommand(),
 		healthcheckCommand(),

@@ -12,7 +12,7 @@ func TestCommands(t *testing.T) {
 	for _, command := range root().Commands() {
 		names = append(names, command.Name())
 	}
-	for _, want := range []string{"gateway", "auth", "migrate", "user", "healthcheck", "version"} {
+	for _, want := range []string{"gateway", "auth", "chat", "migrate", "user", "healthcheck", "version"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("there is no %s, only %v", want, names)
 		}

@@ -8,11 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"secureconnect/services/auth"
+	"secureconnect/services/chat"
 )
 
 // migrate runs the migrations of all services, one after the other.
 func migrate(ctx context.Context, log *slog.Logger) error {
-	for _, bringToDate := range []func(context.Context, *slog.Logger) error{auth.Migrate} {
+	for _, bringToDate := range []func(context.Context, *slog.Logger) error{auth.Migrate, chat.Migrate} {
 		if err := bringToDate(ctx, log); err != nil {
 			return err
 		}
@@ -24,7 +25,7 @@ func migrateCommand() *cobra.Command {
 	limit := 5 * time.Minute
 	command := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring the SQL store's tables to date; safe to run at any time, and twice at once",
+		Short: "Bring the tables of the stores to date; safe to run at any time, and twice at once",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)

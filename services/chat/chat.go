@@ -18,7 +18,7 @@ import (
 
 // Relations tells how user a stands to user b. What cannot be known is Unavailable: it is never taken for a yes.
 type Relations interface {
-	Relation(ctx context.Context, a, b wire.UserID) (wire.Relation, error)
+	Relation(ctx context.Context, a, b wire.UserID) (wire.Relations, error)
 }
 
 // Announce is told what was stored, in order, after its senders were. It is a hint: what it loses is read again by number.

@@ -30,23 +30,23 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 // friends stands where auth's relations would: everybody is everybody's contact, until told otherwise.
 type friends struct {
 	mu        sync.Mutex
-	relations map[[2]wire.UserID]wire.Relation
+	relations map[[2]wire.UserID]wire.Relations
 	away      bool
 }
 
-func (f *friends) Relation(_ context.Context, a, b wire.UserID) (wire.Relation, error) {
+func (f *friends) Relation(_ context.Context, a, b wire.UserID) (wire.Relations, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away {
-		return wire.Relation{}, apperr.E("friends", apperr.Unavailable, "Away.", nil)
+		return wire.Relations{}, apperr.E("friends", apperr.Unavailable, "Away.", nil)
 	}
 	if relation, known := f.relations[[2]wire.UserID{a, b}]; known {
 		return relation, nil
 	}
-	return wire.Relation{Contact: true, Active: true}, nil
+	return wire.Relations{Contact: true, Active: true}, nil
 }
 
-func (f *friends) set(a, b wire.UserID, relation wire.Relation) {
+func (f *friends) set(a, b wire.UserID, relation wire.Relations) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.relations[[2]wire.UserID{a, b}] = relation
@@ -60,16 +60,16 @@ func (f *friends) leave(away bool) {
 
 // world is the two real stores, in which any number of hosts run chat.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	sql     config.Secret
 	store   *sqlstore.Store // the tests' own way in
 	cql     *cqlstore.Store
 	friends *friends
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, sql: testkit.PostgresURL(t), cql: testkit.Cassandra(t), friends: &friends{relations: map[[2]wire.UserID]wire.Relation{}}}
+	w := &world{t: t, sql: testkit.PostgresURL(t), cql: testkit.Cassandra(t), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
 	w.store = testkit.OpenPostgres(t, w.sql)
 	if _, err := migrate(t.Context(), quiet, w.store, w.cql); err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func (w *world) wantBodies(items []wire.Item, want ...string) {
 	}
 }
 
-func wantCode(t *testing.T, err error, code string) {
+func wantCode(t testing.TB, err error, code string) {
 	t.Helper()
 	if err == nil || apperr.CodeOf(err) != code {
 		t.Errorf("got %v, want %s", err, code)

@@ -19,7 +19,7 @@ type api struct {
 // Routes adds chat's interface to e.
 func Routes(e *echo.Echo, service *Service) {
 	a := &api{service: service}
-	private := e.Group("/v1/conversations", noStore, web.Authenticate(service.Authenticate))
+	private := e.Group("/v1/conversations", web.NoStore, web.Authenticate(service.Authenticate))
 	private.POST("", a.create)
 	private.GET("", a.conversations)
 	private.GET("/:id", a.conversation)
@@ -31,14 +31,6 @@ func Routes(e *echo.Echo, service *Service) {
 	private.GET("/:id/messages", a.messages)
 	private.POST("/:id/messages", a.send)
 	private.PUT("/:id/cursor", a.moveCursor)
-}
-
-// noStore keeps conversations out of every cache.
-func noStore(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c *echo.Context) error {
-		c.Response().Header().Set("Cache-Control", "no-store")
-		return next(c)
-	}
 }
 
 // place is who asks, and about which conversation. What cannot be one is a conversation that is not there.

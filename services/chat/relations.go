@@ -35,7 +35,7 @@ type relations struct {
 }
 
 type knownRelation struct {
-	wire.Relation
+	wire.Relations
 	until time.Time
 }
 
@@ -45,44 +45,44 @@ func NewRelations(auth *url.URL, asking *http.Client) Relations {
 }
 
 // Relation fails with Unavailable where auth does not answer, or not as expected.
-func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relation, error) {
+func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relations, error) {
 	pair := url.PathEscape(string(a)) + "/" + url.PathEscape(string(b))
 	r.mu.Lock()
 	known, there := r.known[pair]
 	r.mu.Unlock()
 	if there && r.now().Before(known.until) {
-		return known.Relation, nil
+		return known.Relations, nil
 	}
 	// One caller's hurry must not fail the question that others wait for.
 	ctx = context.WithoutCancel(ctx)
 	answer, err, _ := r.flight.Do(pair, func() (any, error) { return r.ask(ctx, pair) })
 	if err != nil {
-		return wire.Relation{}, unavailable("chat.relations", err)
+		return wire.Relations{}, unavailable("chat.relations", err)
 	}
-	return answer.(wire.Relation), nil //nolint:forcetypeassert // the closure above returns nothing else
+	return answer.(wire.Relations), nil //nolint:forcetypeassert // the closure above returns nothing else
 }
 
 const maxRelation = 4 << 10
 
-func (r *relations) ask(ctx context.Context, pair string) (wire.Relation, error) {
+func (r *relations) ask(ctx context.Context, pair string) (wire.Relations, error) {
 	ctx, cancel := context.WithTimeout(ctx, relationTimeout)
 	defer cancel()
 	asked := r.now()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.auth.JoinPath(wire.PathRelations, pair).String(), nil)
 	if err != nil {
-		return wire.Relation{}, fmt.Errorf("ask for relation: %w", err)
+		return wire.Relations{}, fmt.Errorf("ask for relation: %w", err)
 	}
 	response, err := r.asking.Do(request)
 	if err != nil {
-		return wire.Relation{}, fmt.Errorf("ask for relation: %w", err)
+		return wire.Relations{}, fmt.Errorf("ask for relation: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }() // read to its end or given up
 	if response.StatusCode != http.StatusOK {
-		return wire.Relation{}, fmt.Errorf("ask for relation: auth answered %s", response.Status)
+		return wire.Relations{}, fmt.Errorf("ask for relation: auth answered %s", response.Status)
 	}
-	var relation wire.Relation
+	var relation wire.Relations
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxRelation)).Decode(&relation); err != nil {
-		return wire.Relation{}, fmt.Errorf("read relation: %w", err)
+		return wire.Relations{}, fmt.Errorf("read relation: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,17 +21,22 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v5"
 
 	"secureconnect/services/auth"
 	"secureconnect/services/auth/contacts"
+	"secureconnect/services/chat"
 	"secureconnect/services/client"
 	"secureconnect/services/gateway"
 	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/testkit"
+	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
+	"secureconnect/services/internal/wire"
 )
 
 const documentFile = "../gateway/openapi.yaml"
@@ -66,6 +71,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	routes := echo.New()
 	auth.Routes(routes, &auth.Service{}, true)
 	contacts.Routes(routes, &contacts.Service{}, nil)
+	chat.Routes(routes, &chat.Service{})
 	for _, route := range routes.Router().Routes() {
 		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
 			served = append(served, route.Method+" "+parameter.ReplaceAllString(route.Path, "{$1}"))
@@ -78,7 +84,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	}
 }
 
-// platform is auth behind a gateway, in this process, on real stores.
+// platform is auth and chat behind a gateway, in this process, on real stores.
 type platform struct {
 	url string
 	sql *sqlstore.Store
@@ -112,8 +118,9 @@ func newPlatform(t *testing.T) *platform {
 	}
 	keepRunning(t, behind.Run)
 
+	authURL := &url.URL{Scheme: "http", Host: address.String()}
 	edge, err := gateway.New(log, gateway.Config{
-		Web: loopback, Redis: store, Auth: &url.URL{Scheme: "http", Host: address.String()},
+		Web: loopback, Redis: store, Auth: authURL, Chat: chatService(t, sql, authURL),
 		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off",
 	})
 	if err != nil {
@@ -125,6 +132,36 @@ func newPlatform(t *testing.T) *platform {
 	}
 	keepRunning(t, edge.Run)
 	return &platform{"http://" + public.String(), sql}
+}
+
+// friends takes everybody for everybody's contact: relations have tests of their own.
+type friends struct{}
+
+func (friends) Relation(context.Context, wire.UserID, wire.UserID) (wire.Relations, error) {
+	return wire.Relations{Contact: true, Active: true}, nil
+}
+
+// chatService runs chat and tells where.
+func chatService(t *testing.T, sql *sqlstore.Store, authURL *url.URL) *url.URL {
+	t.Helper()
+	log, cql := slog.New(slog.DiscardHandler), testkit.Cassandra(t)
+	if _, err := sql.Migrate(t.Context(), log, sqlstore.Migrations{Owner: "chat", Files: os.DirFS("../chat/migrations")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cql.Migrate(t.Context(), log, sql, cqlstore.Migrations{Owner: "chat", Files: os.DirFS("../chat/cql")}); err != nil {
+		t.Fatal(err)
+	}
+	keys := token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient)
+	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: friends{}, Verifier: keys})
+	t.Cleanup(service.Close)
+	server := web.NewServer(log, "chat", web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"})
+	chat.Routes(server.Echo, service)
+	address, err := server.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepRunning(t, server.Run)
+	return &url.URL{Scheme: "http", Host: address.String()}
 }
 
 func keepRunning(t *testing.T, run func(context.Context) error) {
@@ -380,6 +417,105 @@ func TestLogoutEndsTheSession(t *testing.T) {
 	if _, _, err := c.Socket(t.Context(), tokens.AccessToken); err == nil {
 		t.Error("a socket let a session in that was logged out")
 	}
+}
+
+// A group and a pair, from their making to the last leave, each answer compared with the document.
+func TestConversationFromStartToEnd(t *testing.T) {
+	c := watch(t, newPlatform(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	linh, minh, eve := person(ctx, t, c, "linh"), person(ctx, t, c, "minh"), person(ctx, t, c, "eve")
+
+	pair, answer, err := c.CreateConversation(ctx, linh.AccessToken, client.ConversationRequest{Kind: "direct", UserID: minh.User.ID})
+	if err != nil || answer.Status != http.StatusCreated || pair.With != minh.User.ID {
+		t.Fatalf("create: %+v, %+v, %v", pair, answer, err)
+	}
+	again, answer, err := c.CreateConversation(ctx, minh.AccessToken, client.ConversationRequest{Kind: "direct", UserID: linh.User.ID})
+	if err != nil || answer.Status != http.StatusOK || again.ID != pair.ID {
+		t.Errorf("the pair has another conversation: %+v, %v", again, err)
+	}
+	group, _, err := c.CreateConversation(ctx, linh.AccessToken, client.ConversationRequest{
+		Kind: "group", ClientID: messageID(t), Name: "Lunch", Members: []client.UserID{minh.User.ID},
+	})
+	if err != nil || group.Role != "owner" {
+		t.Fatalf("create: %+v, %v", group, err)
+	}
+	if page, _, err := c.Conversations(ctx, minh.AccessToken, ""); err != nil || len(page.Conversations) != 2 {
+		t.Errorf("list: %+v, %v", page, err)
+	}
+	message := client.Message{ClientID: messageID(t), Body: "ciphertext"}
+	sent, _, err := c.Send(ctx, linh.AccessToken, group.ID, message)
+	if err != nil || sent.Seq != 2 {
+		t.Fatalf("send: %+v, %v", sent, err)
+	}
+	if repeated, _, err := c.Send(ctx, linh.AccessToken, group.ID, message); err != nil || repeated != sent {
+		t.Errorf("a repeat is %+v, not %+v: %v", repeated, sent, err)
+	}
+	message.Body = "other"
+	_, _, err = c.Send(ctx, linh.AccessToken, group.ID, message)
+	wantCode(t, err, "client_id_reused")
+	_, _, err = c.Send(ctx, eve.AccessToken, group.ID, message)
+	wantCode(t, err, "no_such_conversation")
+	_, _, err = c.Messages(ctx, eve.AccessToken, group.ID, 0, 0, 0)
+	wantCode(t, err, "no_such_conversation")
+
+	if _, _, err := c.AddMembers(ctx, linh.AccessToken, group.ID, eve.User.ID); err != nil {
+		t.Fatal(err)
+	}
+	name, life := "Dinner", 3600
+	changed, _, err := c.ChangeConversation(ctx, linh.AccessToken, group.ID, client.ConversationChange{Name: &name, MessageLife: &life})
+	if err != nil || changed.Name != name || changed.MessageLife != life {
+		t.Errorf("change: %+v, %v", changed, err)
+	}
+	if _, err := c.SetRole(ctx, linh.AccessToken, group.ID, minh.User.ID, "admin"); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := c.Send(ctx, linh.AccessToken, group.ID, client.Message{ClientID: messageID(t), Body: "deletion", Clears: sent.Seq}); err != nil {
+		t.Error(err)
+	}
+	page, _, err := c.Messages(ctx, minh.AccessToken, group.ID, 0, 0, 0)
+	if err != nil || len(page.Items) != 7 || page.Through != 7 || page.More || page.Items[1].Kind != "cleared" {
+		t.Errorf("read: %+v, %v", page, err)
+	}
+	cursors, _, err := c.MoveCursor(ctx, minh.AccessToken, group.ID, client.CursorChange{Delivered: &page.Through, Read: &sent.Seq})
+	if err != nil || cursors.Delivered != 7 || cursors.Read != sent.Seq {
+		t.Errorf("cursors: %+v, %v", cursors, err)
+	}
+	if members, _, err := c.Members(ctx, eve.AccessToken, group.ID); err != nil || len(members) != 3 || members[1].Delivered+members[0].Delivered != 7 {
+		t.Errorf("members: %+v, %v", members, err)
+	}
+	if _, err := c.RemoveMember(ctx, minh.AccessToken, group.ID, eve.User.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.RemoveMember(ctx, linh.AccessToken, group.ID, linh.User.ID); err != nil {
+		t.Error(err)
+	}
+	if left, _, err := c.Conversation(ctx, minh.AccessToken, group.ID); err != nil || left.Role != "owner" {
+		t.Errorf("nobody leads the group: %+v, %v", left, err)
+	}
+	_, _, err = c.Conversation(ctx, linh.AccessToken, group.ID)
+	wantCode(t, err, "no_such_conversation")
+}
+
+func person(ctx context.Context, t *testing.T, c *client.Client, name string) client.Tokens {
+	t.Helper()
+	if _, _, err := c.Register(ctx, client.Registration{Username: name, Password: "a long password", DisplayName: name}); err != nil {
+		t.Fatal(err)
+	}
+	tokens, _, err := c.Login(ctx, client.Credentials{Username: name, Password: "a long password"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+func messageID(t *testing.T) client.ClientID {
+	t.Helper()
+	id, err := uuid.NewV7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.ClientID(id.String())
 }
 
 func wantCode(t *testing.T, err error, code string) {

@@ -15,6 +15,7 @@ type Config struct {
 	Web          web.Config
 	Redis        redisstore.Config
 	Auth         *url.URL // where auth listens
+	Chat         *url.URL // where chat listens; nil where it is not deployed, and its prefixes lead nowhere
 	Host         string   // this app host's name, answered in X-Served-By
 	PublicDomain string
 	EdgeTLS      string // how the load balancer serves: off means plain http
@@ -68,11 +69,17 @@ func readConfig(r *config.Reader) (Config, error) {
 		EdgeTLS:      r.OneOf("EDGE_TLS", "internal_ca", "internal_ca", "provided", "acme", "off"),
 	}
 	c.Web.BodyLimit = bodyLimit
-	raw := r.Required("AUTH_URL")
-	auth, err := url.Parse(raw)
-	if raw != "" && (err != nil || auth.Scheme != "http" && auth.Scheme != "https" || auth.Host == "" || auth.Path != "") {
-		r.Problem("AUTH_URL", "is %q; it must be http(s)://host:port", raw)
+	c.Auth = serviceURL(r, "AUTH_URL", r.Required("AUTH_URL"))
+	if raw := r.Text("CHAT_URL", ""); raw != "" {
+		c.Chat = serviceURL(r, "CHAT_URL", raw)
 	}
-	c.Auth = auth
 	return c, r.Err()
+}
+
+func serviceURL(r *config.Reader, name, raw string) *url.URL {
+	service, err := url.Parse(raw)
+	if raw != "" && (err != nil || service.Scheme != "http" && service.Scheme != "https" || service.Host == "" || service.Path != "") {
+		r.Problem(name, "is %q; it must be http(s)://host:port", raw)
+	}
+	return service
 }

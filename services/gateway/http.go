@@ -18,9 +18,13 @@ type service struct {
 }
 
 func (c Config) services() []service {
-	return []service{
+	services := []service{
 		{"auth", c.Auth, []string{"/v1/auth", "/v1/users", "/v1/contacts"}},
 	}
+	if c.Chat != nil {
+		services = append(services, service{"chat", c.Chat, []string{"/v1/conversations"}})
+	}
+	return services
 }
 
 // route lays the way of a request: bounded, identified, then to its service.

@@ -187,14 +187,3 @@ type Cursors struct {
 	Delivered int64 `json:"delivered"`
 	Read      int64 `json:"read"`
 }
-
-// Relation is how one user stands to another.
-type Relation struct {
-	Contact  bool `json:"contact"`
-	Blocked  bool `json:"blocked"`  // by the other
-	Blocking bool `json:"blocking"` // the other
-	Active   bool `json:"active"`   // the other has a live account
-}
-
-// PathRelations and two user ids, "a/b", are auth's own, for services only.
-const PathRelations = "/internal/relations/"
