@@ -81,8 +81,8 @@ func TestDirect(t *testing.T) {
 		wantCode(t, s.SetRole(t.Context(), ada, id, ada.UserID, wire.RoleOwner), "direct_conversation")
 	})
 	t.Run("block_stops_writing_both_ways", func(t *testing.T) {
-		w.friends.set(ada.UserID, bob.UserID, wire.Relation{Blocked: true, Active: true})
-		w.friends.set(bob.UserID, ada.UserID, wire.Relation{Blocking: true, Active: true})
+		w.friends.set(ada.UserID, bob.UserID, wire.Relations{Blocked: true, Active: true})
+		w.friends.set(bob.UserID, ada.UserID, wire.Relations{Blocking: true, Active: true})
 		for _, who := range []wire.Session{ada, bob} {
 			_, err := s.Send(t.Context(), who, id, text("x"))
 			wantCode(t, err, "cannot_write")
@@ -100,7 +100,7 @@ func TestDirect(t *testing.T) {
 		wantCode(t, err, "unavailable")
 	})
 	t.Run("is_for_contacts", func(t *testing.T) {
-		for _, relation := range []wire.Relation{{Active: true}, {Contact: true}, {Contact: true, Active: true, Blocked: true}} {
+		for _, relation := range []wire.Relations{{Active: true}, {Contact: true}, {Contact: true, Active: true, Blocked: true}} {
 			w.friends.set(ada.UserID, eve.UserID, relation)
 			_, _, err := s.Create(t.Context(), ada, with(eve.UserID))
 			wantCode(t, err, "not_a_contact")
@@ -207,7 +207,7 @@ func TestGroup(t *testing.T) {
 			t.Errorf("got %+v, %v", members, err)
 		}
 		stranger := newUser()
-		w.friends.set(ada.UserID, stranger.UserID, wire.Relation{Active: true})
+		w.friends.set(ada.UserID, stranger.UserID, wire.Relations{Active: true})
 		_, err := s.Add(ctx, ada, id, []wire.UserID{stranger.UserID})
 		wantCode(t, err, "not_a_contact")
 		many := make([]wire.UserID, addAtOnce+1)

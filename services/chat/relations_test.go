@@ -47,7 +47,7 @@ func TestRelations(t *testing.T) {
 		path = r.URL.Path
 		_, _ = w.Write([]byte(`{"contact":true,"blocked":false,"blocking":true,"active":true}`))
 	})
-	want := wire.Relation{Contact: true, Blocking: true, Active: true}
+	want := wire.Relations{Contact: true, Blocking: true, Active: true}
 	before := asked.Load()
 	for range 3 {
 		if got, err := r.Relation(t.Context(), ada, bob); err != nil || got != want {

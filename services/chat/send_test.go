@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,6 +172,8 @@ func TestOneOrderForEverybody(t *testing.T) {
 func TestWriteDelayedPastTheVoidingOfItsNumber(t *testing.T) {
 	w := newWorld(t)
 	numbered, release := make(chan int64, 1), make(chan struct{})
+	land := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(land)
 	first := true
 	slow := w.host(watching(func(item wire.Item) error {
 		if first { // one send at a time here
@@ -200,7 +203,7 @@ func TestWriteDelayedPastTheVoidingOfItsNumber(t *testing.T) {
 	}
 	w.age()
 	w.wantBodies(w.readAll(quick, bob, id), "next")
-	close(release)
+	land()
 	sent := <-answer
 	if sent.Seq <= next.Seq {
 		t.Errorf("%d was voided, and acknowledged as %d", voided, sent.Seq)

@@ -424,7 +424,7 @@ func TestConversationFromStartToEnd(t *testing.T) {
 	c := watch(t, newPlatform(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	linh, minh, eve := person(ctx, t, c, "linh"), person(ctx, t, c, "minh"), person(ctx, t, c, "eve")
+	linh, minh, eve := loggedIn(ctx, t, c, "linh"), loggedIn(ctx, t, c, "minh"), loggedIn(ctx, t, c, "eve")
 
 	pair, answer, err := c.CreateConversation(ctx, linh.AccessToken, client.ConversationRequest{Kind: "direct", UserID: minh.User.ID})
 	if err != nil || answer.Status != http.StatusCreated || pair.With != minh.User.ID {
@@ -497,7 +497,7 @@ func TestConversationFromStartToEnd(t *testing.T) {
 	wantCode(t, err, "no_such_conversation")
 }
 
-func person(ctx context.Context, t *testing.T, c *client.Client, name string) client.Tokens {
+func loggedIn(ctx context.Context, t *testing.T, c *client.Client, name string) client.Tokens {
 	t.Helper()
 	if _, _, err := c.Register(ctx, client.Registration{Username: name, Password: "a long password", DisplayName: name}); err != nil {
 		t.Fatal(err)
