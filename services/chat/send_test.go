@@ -173,7 +173,6 @@ func TestWriteDelayedPastTheVoidingOfItsNumber(t *testing.T) {
 	w := newWorld(t)
 	numbered, release := make(chan int64, 1), make(chan struct{})
 	land := sync.OnceFunc(func() { close(release) })
-	t.Cleanup(land)
 	first := true
 	slow := w.host(watching(func(item wire.Item) error {
 		if first { // one send at a time here
@@ -184,6 +183,7 @@ func TestWriteDelayedPastTheVoidingOfItsNumber(t *testing.T) {
 		return nil
 	}, nil))
 	quick := w.host()
+	t.Cleanup(land) // before the hosts close, also when this test fails
 	ada, bob := newUser(), newUser()
 	id := w.group(quick, ada, bob)
 
