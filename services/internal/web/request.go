@@ -114,7 +114,8 @@ func recoverPanic(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-func limitBody(limit int64) echo.MiddlewareFunc {
+// LimitBody bounds the bodies of some routes more tightly than the server's own limit does.
+func LimitBody(limit int64) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
 			request := c.Request()

@@ -37,8 +37,10 @@ func ReadConfig(r *config.Reader, listen, metricsListen, proxies string) Config 
 	}
 }
 
+// DefaultBodyLimit is what a request of words may weigh.
+const DefaultBodyLimit = 64 << 10
+
 const (
-	defaultBodyLimit = 64 << 10
 	defaultStopGrace = 8 * time.Second // Docker kills after 10
 	maxHeaderBytes   = 16 << 10
 )
@@ -59,7 +61,7 @@ type Server struct {
 // NewServer lays the floor for the service of that name.
 func NewServer(log *slog.Logger, service string, c Config) *Server {
 	if c.BodyLimit == 0 {
-		c.BodyLimit = defaultBodyLimit
+		c.BodyLimit = DefaultBodyLimit
 	}
 	if c.StopGrace == 0 {
 		c.StopGrace = defaultStopGrace
@@ -79,7 +81,7 @@ func NewServer(log *slog.Logger, service string, c Config) *Server {
 		// A path nobody serves is 404 to everybody, also under a group that asks for a token.
 		NoGroupAutoRegister404Routes: true,
 	})
-	s.Echo.Use(requestID, s.record, recoverPanic, limitBody(c.BodyLimit))
+	s.Echo.Use(requestID, s.record, recoverPanic, LimitBody(c.BodyLimit))
 	s.Echo.GET("/healthz", s.health.alive)
 	s.Echo.GET("/readyz", s.health.ready)
 	return s

@@ -82,6 +82,8 @@ const (
 	RevokedPrefix = "session:revoked:"
 	// RevokedChannel carries the id of every session that ends, as a hint; SQL is the truth.
 	RevokedChannel = "session-revoked"
+	// KeysChannel carries the id of every user for whom something new is in GET /v1/keys/sync, as a hint; SQL is the truth.
+	KeysChannel = "keys-changed"
 )
 
 // PathJWKS and PathSession are auth's own, for services only; the gateway does not proxy /internal.

@@ -1,0 +1,32 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const sweepEvery = 10 * time.Minute
+
+// Sweep removes events and notes that have had their time, and devices whose sessions have run out, until ctx ends.
+// Several hosts may do it: each removal happens once.
+func (s *Service) Sweep(ctx context.Context) error {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("keys not swept, next time then", "error", err)
+			}
+		}
+	}
+}
+
+func (s *Service) sweepOnce(ctx context.Context) error {
+	users, err := s.store.sweepDevices(ctx, s.now())
+	s.changed(ctx, users...)
+	return errors.Join(err, s.store.sweepEvents(ctx, s.now()), s.store.sweepNotes(ctx, s.now()))
+}
