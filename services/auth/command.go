@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"secureconnect/services/auth/contacts"
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
@@ -37,16 +38,18 @@ func serve(ctx context.Context, log *slog.Logger, settings Config) error {
 	}
 	defer done()
 	server := web.NewServer(log, "auth", settings.Web)
-	Mount(server, service, settings.EdgeTLS != edgeTLSOff)
+	beside := Mount(server, service, settings.EdgeTLS != edgeTLSOff)
 
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(running) })
 	group.Go(func() error { return service.Sweep(running) })
+	group.Go(func() error { return beside(running) })
 	return group.Wait()
 }
 
-// Mount lays all that auth serves: its own routes, those of its packages, and what they need to be ready.
-func Mount(server *web.Server, service *Service, secureCookie bool) {
+// Mount lays all that auth serves: its own routes, those of its packages, and what they need to be ready. It gives what
+// its packages want to run beside the server.
+func Mount(server *web.Server, service *Service, secureCookie bool) (beside func(context.Context) error) {
 	// Not Redis: auth does its work without it.
 	server.Ready("sql", service.store.ready)
 	Routes(server.Echo, service, secureCookie)
@@ -54,6 +57,14 @@ func Mount(server *web.Server, service *Service, secureCookie bool) {
 	people := contacts.New(contacts.Parts{Log: service.log, SQL: service.store.db, Redis: service.hints.redis, Now: service.now})
 	server.Ready("contacts", people.Ready)
 	contacts.Routes(server.Echo, people, service.Authenticate)
+
+	directory := keys.New(keys.Parts{
+		Log: service.log, SQL: service.store.db, Redis: service.hints.redis, Passwords: service, Now: service.now,
+	})
+	server.Ready("keys", directory.Ready)
+	server.OnStop(directory.Stop)
+	keys.Routes(server.Echo, directory, service.Authenticate)
+	return directory.Run
 }
 
 // open makes a service of its settings; done closes everything.

@@ -26,7 +26,7 @@ func environment(t *testing.T) {
 		t.Fatal("the server's address is no URL")
 	}
 	sql := testkit.OpenPostgres(t, address)
-	if _, err := sql.Migrate(t.Context(), slog.New(slog.DiscardHandler), migrations()); err != nil {
+	if _, err := sql.Migrate(t.Context(), slog.New(slog.DiscardHandler), Migrations()...); err != nil {
 		t.Fatal(err)
 	}
 	cache := testkit.RedisConfig(t)

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
@@ -36,5 +37,6 @@ func ReadConfig(r *config.Reader) (Config, error) {
 		AppHost:      r.Text("APP_HOST", ""),
 		EdgeTLS:      r.OneOf("EDGE_TLS", "internal_ca", "internal_ca", "provided", "acme", edgeTLSOff),
 	}
+	c.Web.BodyLimit = keys.BodyLimit // auth's own routes take less
 	return c, r.Err()
 }

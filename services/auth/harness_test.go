@@ -64,7 +64,7 @@ func newWorld(t *testing.T, options ...option) *world {
 	t.Helper()
 	clock, log := &clock{now: time.Now()}, &syncBuffer{}
 	sql := testkit.Postgres(t)
-	if _, err := sql.Migrate(t.Context(), slog.New(slog.DiscardHandler), migrations()); err != nil {
+	if _, err := sql.Migrate(t.Context(), slog.New(slog.DiscardHandler), Migrations()...); err != nil {
 		t.Fatal(err)
 	}
 	parts := Parts{

@@ -21,13 +21,13 @@ type api struct {
 // Routes adds auth's interface to e. secureCookie is false only where the edge has no TLS.
 func Routes(e *echo.Echo, service *Service, secureCookie bool) {
 	a := &api{service: service, cookie: newRefreshCookie(secureCookie)}
-	public := e.Group("/v1", web.NoStore)
+	public := e.Group("/v1", web.NoStore, web.LimitBody(web.DefaultBodyLimit))
 	public.POST("/auth/register", a.register)
 	public.POST("/auth/login", a.login)
 	public.POST("/auth/refresh", a.refresh)
 	public.POST("/auth/logout", a.logout)
 
-	private := e.Group("/v1", web.NoStore, web.Authenticate(service.Authenticate))
+	private := e.Group("/v1", web.NoStore, web.LimitBody(web.DefaultBodyLimit), web.Authenticate(service.Authenticate))
 	private.GET("/auth/sessions", a.sessions)
 	private.DELETE("/auth/sessions/:id", a.revoke)
 	private.GET("/users/me", a.me)

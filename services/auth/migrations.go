@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"secureconnect/services/auth/contacts"
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/sqlstore"
 )
@@ -27,7 +28,7 @@ func Migrate(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer store.Close()
-	steps, err := store.Migrate(ctx, log, migrations(), contacts.Migrations())
+	steps, err := store.Migrate(ctx, log, Migrations()...)
 	if err != nil {
 		return err
 	}
@@ -35,10 +36,11 @@ func Migrate(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-func migrations() sqlstore.Migrations {
+// Migrations are auth's tables and then those of its packages, which stand on them.
+func Migrations() []sqlstore.Migrations {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		panic(err) // the name is a constant of this file
 	}
-	return sqlstore.Migrations{Owner: "auth", Files: files}
+	return []sqlstore.Migrations{{Owner: "auth", Files: files}, contacts.Migrations(), keys.Migrations()}
 }

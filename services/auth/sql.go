@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/wire"
@@ -184,7 +185,7 @@ const (
 	sqlDeleteUser     = `DELETE FROM users WHERE id = $1`
 )
 
-// removeUser deletes the account; sessions, tokens and known addresses go with it.
+// removeUser deletes the account; sessions, tokens, known addresses and public keys go with it.
 func (s *store) removeUser(ctx context.Context, id wire.UserID) (gone []wire.SessionID, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		gone, err = deleteUser(ctx, tx, id)
@@ -197,6 +198,9 @@ func deleteUser(ctx context.Context, tx pgx.Tx, id wire.UserID) ([]wire.SessionI
 	gone, err := sessionIDs(tx.Query(ctx, sqlLiveSessionIDs, id))
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	if err := keys.ForgetUser(ctx, tx, id); err != nil {
+		return nil, err
 	}
 	tag, err := tx.Exec(ctx, sqlDeleteUser, id)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/wire"
 )
@@ -189,33 +190,54 @@ func scanSessionView(row pgx.CollectableRow) (v wire.SessionView, err error) {
 }
 
 const sqlRevoke = `UPDATE sessions SET revoked_at = $3, revoked_for = $4
-WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL`
+WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id, device_id`
 
-// revoke ends a session of that user, and tells whether there was a live one.
+// revoke ends a session of that user with its device's keys, and tells whether there was a live one.
 func (s *store) revoke(ctx context.Context, user wire.UserID, id wire.SessionID, reason string, now time.Time) (found bool, err error) {
-	err = s.db.Single(ctx, func(q sqlstore.Querier) error {
-		found, err = revoke(ctx, q, user, id, reason, now)
+	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		found, err = revoke(ctx, tx, user, id, reason, now)
 		return err
 	})
 	return found, err
 }
 
-func revoke(ctx context.Context, q sqlstore.Querier, user wire.UserID, id wire.SessionID, reason string, now time.Time) (bool, error) {
-	tag, err := q.Exec(ctx, sqlRevoke, id, user, stamp(now), reason)
+func revoke(ctx context.Context, tx pgx.Tx, user wire.UserID, id wire.SessionID, reason string, now time.Time) (bool, error) {
+	rows, err := tx.Query(ctx, sqlRevoke, id, user, stamp(now), reason)
+	gone, err := endSessions(ctx, tx, user, rows, err)
 	if err != nil {
 		return false, fmt.Errorf("revoke session: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return len(gone) == 1, nil
+}
+
+// endSessions gives the sessions that rows say have ended. Their devices' keys go with them; a session that the same
+// device's next login replaces is not ended here, and the device keeps its keys.
+func endSessions(ctx context.Context, tx pgx.Tx, user wire.UserID, rows pgx.Rows, err error) (gone []wire.SessionID, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	var id wire.SessionID
+	var device wire.DeviceID
+	var devices []wire.DeviceID
+	_, err = pgx.ForEachRow(rows, []any{&id, &device}, func() error {
+		gone, devices = append(gone, id), append(devices, device)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gone, keys.Forget(ctx, tx, user, devices)
 }
 
 const sqlRevokeAll = `UPDATE sessions SET revoked_at = $3, revoked_for = $4
-WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL RETURNING id`
+WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL RETURNING id, device_id`
 
 // noSession is no session's id: keeping it keeps none.
 const noSession = wire.SessionID("00000000-0000-0000-0000-000000000000")
 
 func revokeAll(ctx context.Context, tx pgx.Tx, user wire.UserID, but wire.SessionID, reason string, now time.Time) ([]wire.SessionID, error) {
-	gone, err := sessionIDs(tx.Query(ctx, sqlRevokeAll, user, but, stamp(now), reason))
+	rows, err := tx.Query(ctx, sqlRevokeAll, user, but, stamp(now), reason)
+	gone, err := endSessions(ctx, tx, user, rows, err)
 	if err != nil {
 		return nil, fmt.Errorf("revoke sessions: %w", err)
 	}

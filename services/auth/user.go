@@ -169,6 +169,12 @@ func (s *Service) RemoveMe(ctx context.Context, caller wire.Session, password co
 	return nil
 }
 
+// ConfirmPassword asks for the caller's password once more: Forbidden where it is wrong, TooMany after many tries.
+func (s *Service) ConfirmPassword(ctx context.Context, caller wire.Session, password config.Secret) error {
+	_, _, err := s.confirm(ctx, caller, password)
+	return err
+}
+
 // confirm asks for the password again, for what a stolen access token must not do.
 func (s *Service) confirm(ctx context.Context, caller wire.Session, password config.Secret) (wire.User, string, error) {
 	const op = "auth.confirm"

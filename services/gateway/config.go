@@ -57,7 +57,9 @@ func defaultLimits() Limits {
 	}
 }
 
-const bodyLimit = 1 << 20
+// bodyLimit lets a room key for every device of a large group through in one request. Each service bounds its own
+// routes more tightly.
+const bodyLimit = 6 << 20
 
 // readConfig returns every problem of the environment at once.
 func readConfig(r *config.Reader) (Config, error) {

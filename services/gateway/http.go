@@ -19,7 +19,7 @@ type service struct {
 
 func (c Config) services() []service {
 	services := []service{
-		{"auth", c.Auth, []string{"/v1/auth", "/v1/users", "/v1/contacts"}},
+		{"auth", c.Auth, []string{"/v1/auth", "/v1/users", "/v1/contacts", "/v1/keys"}},
 	}
 	if c.Chat != nil {
 		services = append(services, service{"chat", c.Chat, []string{"/v1/conversations"}})

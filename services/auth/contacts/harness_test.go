@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -68,8 +67,7 @@ func newWorldWith(t *testing.T, hints *redis.Client) *world {
 	clock, log := &clock{now: time.Now()}, slog.New(slog.DiscardHandler)
 	address := testkit.PostgresURL(t)
 	sql := testkit.OpenPostgres(t, address)
-	accounts := sqlstore.Migrations{Owner: "auth", Files: os.DirFS("../migrations")}
-	if _, err := sql.Migrate(t.Context(), log, accounts, contacts.Migrations()); err != nil {
+	if _, err := sql.Migrate(t.Context(), log, auth.Migrations()...); err != nil {
 		t.Fatal(err)
 	}
 	service, err := auth.New(auth.Parts{

@@ -19,7 +19,7 @@ type api struct {
 // Routes adds the interface to e; authenticate tells who calls.
 func Routes(e *echo.Echo, service *Service, authenticate web.Authenticator) {
 	a := &api{service: service}
-	private := e.Group("/v1", web.NoStore, web.Authenticate(authenticate))
+	private := e.Group("/v1", web.NoStore, web.LimitBody(web.DefaultBodyLimit), web.Authenticate(authenticate))
 	private.GET("/users", a.search)
 	private.GET("/users/:id", a.profile)
 	private.GET("/contacts", a.list)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/config"
@@ -66,6 +67,14 @@ func New(parts Parts) *Service {
 
 // Ready fails while the store cannot answer or its migrations have not run.
 func (s *Service) Ready(ctx context.Context) error { return s.store.ready(ctx) }
+
+// Run does what is to be done beside answering requests, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Sweep(running) })
+	group.Go(func() error { return s.Listen(running) })
+	return group.Wait()
+}
 
 // Listen hears hints of other hosts until ctx ends, so that waiting syncs answer at once.
 func (s *Service) Listen(ctx context.Context) error { return s.hints.listen(ctx) }
