@@ -37,7 +37,7 @@ check: controller engine bin/deploy .build/tools/golangci-lint ## Linters and sy
 unit: controller engine bin/deploy ## Unit tests and adapters on real stores, with the race detector
 	bin/deploy images build
 	.venv/bin/python -m unittest discover -s deployment/plugins/tests
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race -tags goolm ./... # the tag: Matrix machines in pure Go, not over a C library
 
 system: controller engine bin/deploy ## The lab: deploy, prove, break, repair
 	bin/deploy images build
