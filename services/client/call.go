@@ -36,8 +36,8 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%d %s: %s", p.Status, valueOr(p.Code, "no_code"), text)
 }
 
-// maxAnswer bounds what is read of one answer; the largest honest one is a page of messages.
-const maxAnswer = 4 << 20
+// maxAnswer bounds what is read of one answer; the largest honest one is the keys of all devices of a large group.
+const maxAnswer = 16 << 20
 
 // call sends body as JSON, when there is one, and reads the answer into result, when there is one.
 func (c *Client) call(ctx context.Context, method, path string, accessToken string, body, result any) (Answer, error) {

@@ -26,6 +26,7 @@ import (
 
 	"secureconnect/services/auth"
 	"secureconnect/services/auth/contacts"
+	"secureconnect/services/auth/keys"
 	"secureconnect/services/chat"
 	"secureconnect/services/client"
 	"secureconnect/services/gateway"
@@ -71,6 +72,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	routes := echo.New()
 	auth.Routes(routes, &auth.Service{}, true)
 	contacts.Routes(routes, &contacts.Service{}, nil)
+	keys.Routes(routes, &keys.Service{}, nil)
 	chat.Routes(routes, &chat.Service{})
 	for _, route := range routes.Router().Routes() {
 		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
@@ -94,8 +96,7 @@ func newPlatform(t *testing.T) *platform {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	sql := testkit.Postgres(t)
-	accounts := sqlstore.Migrations{Owner: "auth", Files: os.DirFS("../auth/migrations")}
-	if _, err := sql.Migrate(t.Context(), log, accounts, contacts.Migrations()); err != nil {
+	if _, err := sql.Migrate(t.Context(), log, auth.Migrations()...); err != nil {
 		t.Fatal(err)
 	}
 	store := testkit.RedisConfig(t)
@@ -109,14 +110,15 @@ func newPlatform(t *testing.T) *platform {
 		t.Fatal(err)
 	}
 	t.Cleanup(service.Close)
-	loopback := web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"}
+	loopback := web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", BodyLimit: keys.BodyLimit}
 	behind := web.NewServer(log, "auth", loopback)
-	auth.Mount(behind, service, false)
+	beside := auth.Mount(behind, service, false)
 	address, err := behind.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	keepRunning(t, behind.Run)
+	keepRunning(t, beside)
 
 	authURL := &url.URL{Scheme: "http", Host: address.String()}
 	edge, err := gateway.New(log, gateway.Config{
