@@ -51,7 +51,7 @@ func (g *Gateway) identify(ctx context.Context, accessToken string) (wire.Sessio
 	case err != nil:
 		return wire.Session{}, apperr.E("gateway.identify", apperr.Unauthenticated, "The access token is not valid.", err, apperr.Code("token_invalid"))
 	case g.revoked.has(ctx, session.SessionID):
-		return wire.Session{}, sessionEnded(nil)
+		return wire.Session{}, sessionEnded()
 	default:
 		return session, nil
 	}
@@ -76,4 +76,11 @@ func tooMany(op string, retryAfter time.Duration) error {
 
 func unavailable(op string, cause error) error {
 	return apperr.E(op, apperr.Unavailable, "The service is not available right now. Try again in a moment.", cause, apperr.RetryAfter(2*time.Second))
+}
+
+// codeSessionEnded tells a client that only logging in again helps.
+const codeSessionEnded = "session_ended"
+
+func sessionEnded() error {
+	return apperr.E("gateway.identify", apperr.Unauthenticated, "This session was ended. Log in again.", nil, apperr.Code(codeSessionEnded))
 }

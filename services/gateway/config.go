@@ -15,8 +15,8 @@ type Config struct {
 	Web          web.Config
 	Redis        redisstore.Config
 	Auth         *url.URL // where auth listens
-	Chat         *url.URL // where chat listens; nil where it is not deployed, and its prefixes lead nowhere
-	Host         string   // this app host's name, answered in X-Served-By
+	Chat         *url.URL
+	Host         string // this app host's name, answered in X-Served-By
 	PublicDomain string
 	EdgeTLS      string // how the load balancer serves: off means plain http
 
@@ -31,29 +31,16 @@ type Limits struct {
 
 	ServiceTimeout time.Duration // for a service to answer a request
 
-	Sockets                int // on this host
-	SocketsPerSession      int
-	UnauthenticatedSockets int // per client address
-
-	AuthenticateWithin time.Duration // from the upgrade to a good auth frame
-	RecheckEvery       time.Duration // how often auth is asked whether the session lives
-	PingEvery          time.Duration
-	SocketFrame        ratelimit.Rule // frames of one socket
+	Sockets int // that may pass at once
 }
 
 func defaultLimits() Limits {
 	return Limits{
-		Address:                ratelimit.Rule{Burst: 400, Every: 10 * time.Millisecond},
-		Session:                ratelimit.Rule{Burst: 200, Every: 20 * time.Millisecond},
-		Anonymous:              ratelimit.Rule{Burst: 60, Every: time.Second},
-		ServiceTimeout:         30 * time.Second,
-		Sockets:                20_000,
-		SocketsPerSession:      16,
-		UnauthenticatedSockets: 20,
-		AuthenticateWithin:     5 * time.Second,
-		RecheckEvery:           15 * time.Second,
-		PingEvery:              25 * time.Second,
-		SocketFrame:            ratelimit.Rule{Burst: 10, Every: time.Second},
+		Address:        ratelimit.Rule{Burst: 400, Every: 10 * time.Millisecond},
+		Session:        ratelimit.Rule{Burst: 200, Every: 20 * time.Millisecond},
+		Anonymous:      ratelimit.Rule{Burst: 60, Every: time.Second},
+		ServiceTimeout: 30 * time.Second,
+		Sockets:        20_000,
 	}
 }
 
@@ -71,14 +58,12 @@ func readConfig(r *config.Reader) (Config, error) {
 		EdgeTLS:      r.OneOf("EDGE_TLS", "internal_ca", "internal_ca", "provided", "acme", "off"),
 	}
 	c.Web.BodyLimit = bodyLimit
-	c.Auth = serviceURL(r, "AUTH_URL", r.Required("AUTH_URL"))
-	if raw := r.Text("CHAT_URL", ""); raw != "" {
-		c.Chat = serviceURL(r, "CHAT_URL", raw)
-	}
+	c.Auth, c.Chat = readURL(r, "AUTH_URL"), readURL(r, "CHAT_URL")
 	return c, r.Err()
 }
 
-func serviceURL(r *config.Reader, name, raw string) *url.URL {
+func readURL(r *config.Reader, name string) *url.URL {
+	raw := r.Required(name)
 	service, err := url.Parse(raw)
 	if raw != "" && (err != nil || service.Scheme != "http" && service.Scheme != "https" || service.Host == "" || service.Path != "") {
 		r.Problem(name, "is %q; it must be http(s)://host:port", raw)

@@ -1,4 +1,4 @@
-// Package gateway is the edge of an app host: it bounds, identifies and forwards requests, and keeps the live sockets.
+// Package gateway is the edge of an app host: it bounds, identifies and forwards requests, sockets among them.
 // It knows prefixes and services, never endpoints, and decides nothing about who may do what.
 package gateway
 
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"secureconnect/services/internal/ratelimit"
 	"secureconnect/services/internal/redisstore"
@@ -29,12 +28,11 @@ type Gateway struct {
 	upstream *http.Transport
 	redis    *redis.Client
 
-	keys     *token.Remote
-	limits   *ratelimit.Limiter
-	revoked  *revocations
-	sessions *sessions
-	sockets  *sockets
-	pages    *pages
+	keys    *token.Remote
+	limits  *ratelimit.Limiter
+	revoked *revocations
+	tunnels *tunnels
+	pages   *pages
 }
 
 // New wires a gateway; nothing is asked of other hosts yet.
@@ -57,15 +55,14 @@ func New(log *slog.Logger, c Config) (*Gateway, error) {
 		redis:    store,
 		keys:     token.NewRemote(c.Auth.JoinPath(wire.PathJWKS).String(), asking),
 		limits:   ratelimit.New(store, time.Now),
-		revoked:  newRevocations(store, log),
-		sessions: newSessions(c.Auth, asking),
+		revoked:  newRevocations(store),
+		tunnels:  newTunnels(c.Limits.Sockets),
 		pages:    pages,
 	}
-	g.sockets = newSockets(log, c.Limits, g.identify, g.sessions.check)
-	g.server.Registry.MustRegister(g.sockets.gauge())
+	g.server.Registry.MustRegister(g.tunnels.gauge())
 	g.server.Ready("auth", g.authReady(asking))
 	g.server.Degraded("redis", redisstore.Ready(store))
-	g.server.OnStop(g.sockets.stop)
+	g.server.OnStop(g.tunnels.stop)
 	g.route()
 	return g, nil
 }
@@ -86,12 +83,9 @@ func newUpstream() *http.Transport {
 // Open takes the gateway's port before Run, and tells which it is.
 func (g *Gateway) Open() (net.Addr, error) { return g.server.Open() }
 
-// Run serves until ctx ends, says goodbye on every socket and finishes what is in flight.
+// Run serves until ctx ends, has goodbye said on every socket and finishes what is in flight.
 func (g *Gateway) Run(ctx context.Context) error {
-	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.server.Run(running) })
-	group.Go(func() error { return g.revoked.listen(running, g.sockets.revoke) })
-	err := group.Wait()
+	err := g.server.Run(ctx)
 	g.upstream.CloseIdleConnections()
 	return errors.Join(err, g.redis.Close())
 }

@@ -40,8 +40,6 @@ type authService struct {
 	signer *token.Signer
 
 	mu     sync.Mutex
-	ended  map[wire.SessionID]bool
-	asked  int // about sessions
 	broken bool
 	handle http.HandlerFunc // for /v1, when it is set
 }
@@ -60,11 +58,10 @@ func newAuthService(t *testing.T) *authService {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authService{signer: signer, ended: map[wire.SessionID]bool{}}
+	a := &authService{signer: signer}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(a.unless(http.StatusOK)) })
 	mux.HandleFunc("GET "+wire.PathJWKS, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(a.signer.Keys()) })
-	mux.HandleFunc("GET "+wire.PathSession+"{id}", a.answerSession)
 	mux.HandleFunc("/", a.answerSeen)
 	a.Server = httptest.NewServer(mux)
 	t.Cleanup(a.Close)
@@ -84,29 +81,6 @@ func (a *authService) breakDown(broken bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.broken = broken
-}
-
-func (a *authService) end(id wire.SessionID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ended[id] = true
-}
-
-func (a *authService) timesAsked() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.asked
-}
-
-func (a *authService) answerSession(w http.ResponseWriter, r *http.Request) {
-	status := a.unless(http.StatusNoContent)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.asked++
-	if a.ended[wire.SessionID(r.PathValue("id"))] {
-		status = http.StatusNotFound
-	}
-	w.WriteHeader(status)
 }
 
 func (a *authService) answerSeen(w http.ResponseWriter, r *http.Request) {
@@ -144,9 +118,16 @@ func (a *authService) token(t *testing.T, session wire.Session, at time.Time) st
 
 // edge is a gateway under test, listening on a port of its own.
 type edge struct {
-	url  string
-	auth *authService
-	stop func()
+	url     string
+	auth    *authService
+	stop    func()
+	gateway *Gateway
+}
+
+func (e *edge) openTunnels() int {
+	e.gateway.tunnels.mu.Lock()
+	defer e.gateway.tunnels.mu.Unlock()
+	return len(e.gateway.tunnels.open)
 }
 
 // newEdge starts a gateway before auth. Its peers are not trusted, as those of a gateway somebody reached directly.
@@ -156,6 +137,7 @@ func newEdge(t *testing.T, auth *authService, change ...func(*Config)) *edge {
 		Web:          web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0", BodyLimit: bodyLimit, StopGrace: 5 * time.Second},
 		Redis:        redisstore.Config{Address: "127.0.0.1:1", PoolSize: 4}, // nobody is there
 		Auth:         mustURL(t, auth.URL),
+		Chat:         mustURL(t, auth.URL),
 		Host:         "app-09",
 		PublicDomain: domain,
 		EdgeTLS:      "internal_ca",
@@ -182,7 +164,7 @@ func newEdge(t *testing.T, auth *authService, change ...func(*Config)) *edge {
 		}
 	})
 	t.Cleanup(stop)
-	return &edge{"http://" + address.String(), auth, stop}
+	return &edge{"http://" + address.String(), auth, stop, g}
 }
 
 func withRedis(t *testing.T) func(*Config) {

@@ -15,16 +15,14 @@ type service struct {
 	name     string
 	url      *url.URL
 	prefixes []string
+	upgrades bool // it has sockets
 }
 
 func (c Config) services() []service {
-	services := []service{
-		{"auth", c.Auth, []string{"/v1/auth", "/v1/users", "/v1/contacts", "/v1/keys"}},
+	return []service{
+		{name: "auth", url: c.Auth, prefixes: []string{"/v1/auth", "/v1/users", "/v1/contacts", "/v1/keys"}},
+		{name: "chat", url: c.Chat, prefixes: []string{"/v1/conversations", "/v1/ws"}, upgrades: true},
 	}
-	if c.Chat != nil {
-		services = append(services, service{"chat", c.Chat, []string{"/v1/conversations"}})
-	}
-	return services
 }
 
 // route lays the way of a request: bounded, identified, then to its service.
@@ -32,7 +30,6 @@ func (g *Gateway) route() {
 	e := g.server.Echo
 	e.Pre(g.forgetForgedHeaders, g.answerHeaders)
 	e.Use(refuseOddPaths, g.refuseForeignSites, g.admit, g.servePages)
-	e.GET("/v1/ws", g.openSocket)
 	for _, s := range g.config.services() {
 		forward := g.forwardTo(s)
 		for _, prefix := range s.prefixes {

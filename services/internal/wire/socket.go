@@ -2,6 +2,9 @@ package wire
 
 import "time"
 
+// SocketProtocol is the subprotocol of /v1/ws (RFC 6455 §1.9). A client that names none is served all the same.
+const SocketProtocol = "secureconnect.v1"
+
 // The frames of /v1/ws that come before anything it carries. Each is one JSON object with a type.
 const (
 	FrameAuth  = "auth"  // client: an access token, within 5 s and again before the last one expires

@@ -11,23 +11,35 @@ const (
 	ended
 )
 
-// queue holds frames on their way to the writer, bounded in bytes.
+// work is what there is for a writer.
+type work int
+
+const (
+	nothing work = iota
+	aFrame
+	aPing
+	theEnd
+)
+
+// queue holds frames on their way to the writer, bounded in bytes. It has a writer exactly while there is work: who brings some when there
+// is none is to start one.
 type queue struct {
-	ready chan struct{} // holds one signal while there is something to take
 	limit int
 
-	mu     sync.Mutex
-	frames [][]byte
-	bytes  int
-	over   bool
-	reason Code
+	mu      sync.Mutex
+	frames  [][]byte
+	bytes   int
+	ping    bool
+	writing bool
+	over    bool
+	reason  Code
+	told    bool          // the end was given to the writer
+	changed chan struct{} // closed when something was taken; nil when nobody waits
 }
 
-func newQueue(limit int) *queue {
-	return &queue{ready: make(chan struct{}, 1), limit: limit}
-}
+func newQueue(limit int) *queue { return &queue{limit: limit} }
 
-func (q *queue) put(frame []byte) verdict {
+func (q *queue) put(frame []byte, start func()) verdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.over {
@@ -38,29 +50,68 @@ func (q *queue) put(frame []byte) verdict {
 	}
 	q.frames = append(q.frames, frame)
 	q.bytes += len(frame)
-	select {
-	case q.ready <- struct{}{}:
-	default: // the writer has a signal waiting
-	}
+	q.wakeLocked(start)
 	return accepted
 }
 
-// pop takes the oldest frame, nil when there is none. The bound holds for all but the one frame being written.
-func (q *queue) pop() []byte {
+func (q *queue) wantPing(start func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.frames) == 0 {
-		q.frames = nil // gives the grown slice back
-		return nil
+	if !q.over {
+		q.ping = true
+		q.wakeLocked(start)
 	}
-	frame := q.frames[0]
-	q.frames[0], q.frames = nil, q.frames[1:]
-	q.bytes -= len(frame)
-	return frame
+}
+
+func (q *queue) wakeLocked(start func()) {
+	if !q.writing && !q.told {
+		q.writing = true
+		start()
+	}
+}
+
+// pop takes what is next. The bound holds for all but the one frame being written. Nothing and the end are the writer's last.
+func (q *queue) pop() ([]byte, work) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case len(q.frames) > 0:
+		frame := q.frames[0]
+		q.frames[0], q.frames = nil, q.frames[1:]
+		q.bytes -= len(frame)
+		q.tellLocked()
+		return frame, aFrame
+	case q.over:
+		q.writing, q.told = false, true
+		return nil, theEnd
+	case q.ping:
+		q.ping = false
+		return nil, aPing
+	default:
+		q.frames, q.writing = nil, false // gives the grown slice back
+		return nil, nothing
+	}
+}
+
+func (q *queue) tellLocked() {
+	if q.changed != nil {
+		close(q.changed)
+		q.changed = nil
+	}
+}
+
+// waiting is how many bytes wait, and a channel that is closed when that has changed.
+func (q *queue) waiting() (int, <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.changed == nil {
+		q.changed = make(chan struct{})
+	}
+	return q.bytes, q.changed
 }
 
 // end closes the queue for the first caller and reports whether it was this one.
-func (q *queue) end(reason Code) bool {
+func (q *queue) end(reason Code, start func()) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.over {
@@ -70,7 +121,17 @@ func (q *queue) end(reason Code) bool {
 	if reason == Slow {
 		q.frames, q.bytes = nil, 0 // it will not read them in time, and can read them again elsewhere
 	}
+	q.wakeLocked(start)
 	return true
+}
+
+// abandon is the writer's, when it cannot write: nothing more is to be written.
+func (q *queue) abandon() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.frames, q.bytes = nil, 0
+	q.writing, q.told = false, true
+	q.tellLocked()
 }
 
 func (q *queue) code() Code {

@@ -1,13 +1,16 @@
-// Package wsconn is the server's side of one WebSocket: one reader, one writer, a queue bounded in bytes, pings and close codes.
-// It knows no frames and no users: what is said over it is its owner's.
+// Package wsconn is the server's side of one WebSocket: one reader, a writer while there is something to write, a queue bounded in bytes,
+// pings and close codes. It knows no frames and no users: what is said over it is its owner's.
 package wsconn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -20,6 +23,7 @@ type Options struct {
 	PingEvery    time.Duration // 25 s; a peer silent for twice as long is gone
 	WriteTimeout time.Duration // 10 s a frame
 	CloseGrace   time.Duration // 2 s for the peer to answer a close
+	Subprotocol  string        // answered to who offers it; who offers none is served all the same
 }
 
 // ErrClosed is returned by Send once the connection is closing.
@@ -28,24 +32,28 @@ var ErrClosed = errors.New("socket is closing")
 // ErrNotSocket is returned by Accept for a request that is no WebSocket handshake.
 var ErrNotSocket = errors.New("not a WebSocket handshake")
 
-// Conn is one connection. Its owner reads Frames until it is closed, then calls Wait.
+// Conn is one connection. An idle one costs one goroutine and one timer.
 type Conn struct {
 	ws      *websocket.Conn
 	options Options
+	receive func(frame []byte)
 	queue   *queue
-	frames  chan []byte
 	ending  chan struct{} // closed when the queue takes no more
-	written chan struct{} // closed when the writer has ended
 	done    chan struct{} // closed when reader and writer have ended
+	writers sync.WaitGroup
+
+	farewell atomic.Bool // the peer's side ended without a close frame
 
 	deadlines sync.Mutex // orders Close against extend and allowWrite
 	closeBy   time.Time  // set by Close: nothing waits longer than this
+	ping      *time.Timer
 }
 
 // writeBuffers are shared: a socket needs one only while it writes.
 var writeBuffers sync.Pool
 
-// Accept turns the request into a socket. The caller has judged the Origin; when Accept fails nothing was answered yet.
+// Accept turns the request into a socket; the request's handler may return. The caller has judged the Origin; when Accept fails nothing
+// was answered yet. Begin must be called next.
 func Accept(w http.ResponseWriter, r *http.Request, options Options) (*Conn, error) {
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
@@ -55,11 +63,21 @@ func Accept(w http.ResponseWriter, r *http.Request, options Options) (*Conn, err
 		CheckOrigin:      func(*http.Request) bool { return true },
 		Error:            func(http.ResponseWriter, *http.Request, int, error) {},
 	}
+	if options.Subprotocol != "" {
+		upgrader.Subprotocols = []string{options.Subprotocol}
+	}
 	ws, err := upgrader.Upgrade(w, r, w.Header()) // with the headers every answer of ours carries
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSocket, err)
 	}
-	return start(ws, options.orDefaults()), nil
+	options = options.orDefaults()
+	return &Conn{
+		ws:      ws,
+		options: options,
+		queue:   newQueue(options.QueueBytes),
+		ending:  make(chan struct{}),
+		done:    make(chan struct{}),
+	}, nil
 }
 
 func (o Options) orDefaults() Options {
@@ -81,32 +99,32 @@ func (o Options) orDefaults() Options {
 	return o
 }
 
-func start(ws *websocket.Conn, options Options) *Conn {
-	c := &Conn{
-		ws:      ws,
-		options: options,
-		queue:   newQueue(options.QueueBytes),
-		frames:  make(chan []byte), // no buffer: a sender waits until its last frame was taken
-		ending:  make(chan struct{}),
-		written: make(chan struct{}),
-		done:    make(chan struct{}),
+// Begin reads: text frames go to receive, one after the other; while it works, the peer is not read. When nothing of the connection runs
+// any more, ended is told why: 0 when the peer left.
+func (c *Conn) Begin(receive func(frame []byte), ended func(Code)) {
+	c.receive = receive
+	c.ws.SetReadLimit(c.options.ReadLimit)
+	c.ws.SetPongHandler(func(string) error { return c.extend() })
+	// The first ping comes at a random moment, so that sockets opened together do not ping together.
+	first := rand.N(c.options.PingEvery) + time.Millisecond //nolint:gosec // spreads load, hides nothing
+	c.deadlines.Lock()
+	if c.closeBy.IsZero() {
+		c.ping = time.AfterFunc(first, c.sendPing)
 	}
-	ws.SetReadLimit(options.ReadLimit)
-	ws.SetPongHandler(func(string) error { return c.extend() })
-	go c.write()
-	go c.read()
-	return c
+	c.deadlines.Unlock()
+	go func() {
+		c.read()
+		close(c.done)
+		ended(c.queue.code())
+	}()
 }
-
-// Frames gives the text frames in order and is closed when the connection has ended.
-func (c *Conn) Frames() <-chan []byte { return c.frames }
 
 // Ending is closed as soon as the connection starts to close, by whichever side.
 func (c *Conn) Ending() <-chan struct{} { return c.ending }
 
 // Send queues a frame and never waits. A full queue closes the connection with Slow: what is lost is everything, so nothing is lost unnoticed.
 func (c *Conn) Send(frame []byte) error {
-	switch c.queue.put(frame) {
+	switch c.queue.put(frame, c.startWriter) {
 	case accepted:
 		return nil
 	case full:
@@ -115,14 +133,32 @@ func (c *Conn) Send(frame []byte) error {
 	return ErrClosed
 }
 
+// Await waits until less than n bytes wait to be written: for who has much to send and can wait. It fails with ErrClosed.
+func (c *Conn) Await(n int) error {
+	for {
+		left, changed := c.queue.waiting()
+		if left < n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-c.ending:
+			return ErrClosed
+		}
+	}
+}
+
 // Close ends the connection; the first code given is the one the peer gets. Frames queued before it are still written, unless it is Slow.
 func (c *Conn) Close(code Code) {
-	if !c.queue.end(code) {
-		return
-	}
 	c.deadlines.Lock()
 	defer c.deadlines.Unlock()
-	c.closeBy = time.Now().Add(c.options.CloseGrace)
+	c.closeBy = cmp.Or(c.closeBy, time.Now().Add(c.options.CloseGrace))
+	if !c.queue.end(code, c.startWriter) {
+		return
+	}
+	if c.ping != nil {
+		c.ping.Stop()
+	}
 	// The net.Conn's deadlines, not gorilla's: these may be set beside a blocked read or write.
 	_ = c.ws.NetConn().SetDeadline(c.closeBy) // fails only on a closed connection
 	close(c.ending)
@@ -135,8 +171,6 @@ func (c *Conn) Wait() Code {
 }
 
 func (c *Conn) read() {
-	defer close(c.done)
-	defer close(c.frames)
 	defer c.leave()
 	if c.extend() != nil {
 		return
@@ -144,15 +178,15 @@ func (c *Conn) read() {
 	for {
 		kind, frame, err := c.ws.ReadMessage()
 		if err != nil {
+			c.readEnded(err)
 			return
 		}
 		if kind != websocket.TextMessage {
 			c.Close(BadFrame)
 			continue // until the peer has answered, or its grace has passed
 		}
-		select {
-		case c.frames <- frame:
-		case <-c.ending:
+		if !c.isEnding() {
+			c.receive(frame)
 		}
 		if c.extend() != nil {
 			return
@@ -160,10 +194,26 @@ func (c *Conn) read() {
 	}
 }
 
+// readEnded says goodbye to a peer whose side ended without a word: the proxy between us stops, and passes on what we still say.
+func (c *Conn) readEnded(err error) {
+	if websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || errors.Is(err, io.EOF) {
+		c.farewell.Store(true)
+	}
+}
+
+func (c *Conn) isEnding() bool {
+	select {
+	case <-c.ending:
+		return true
+	default:
+		return false
+	}
+}
+
 // leave ends the writer, then the connection.
 func (c *Conn) leave() {
 	c.Close(0)
-	<-c.written
+	c.writers.Wait()
 	_ = c.ws.Close() // both sides are done with it
 }
 
@@ -177,41 +227,43 @@ func (c *Conn) extend() error {
 	return c.ws.SetReadDeadline(time.Now().Add(2 * c.options.PingEvery))
 }
 
+func (c *Conn) sendPing() {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	if !c.closeBy.IsZero() {
+		return
+	}
+	c.queue.wantPing(c.startWriter)
+	c.ping.Reset(c.options.PingEvery)
+}
+
+// startWriter runs with the queue locked, when nobody writes and there is something to write.
+func (c *Conn) startWriter() { c.writers.Go(c.write) }
+
+// write takes what is queued until nothing is, and ends; who queues next starts another.
 func (c *Conn) write() {
-	defer close(c.written)
-	// The first ping comes at a random moment, so that sockets opened together do not ping together.
-	ping := time.NewTimer(rand.N(c.options.PingEvery) + time.Millisecond) //nolint:gosec // spreads load, hides nothing
-	defer ping.Stop()
 	for {
 		var err error
-		select {
-		case <-c.queue.ready:
-			err = c.flush()
-		case <-ping.C:
-			ping.Reset(c.options.PingEvery)
+		frame, what := c.queue.pop()
+		switch what {
+		case nothing:
+			return
+		case aFrame:
+			if err = c.allowWrite(); err == nil {
+				err = c.ws.WriteMessage(websocket.TextMessage, frame)
+			}
+		case aPing:
 			err = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.options.WriteTimeout))
-		case <-c.ending:
+		case theEnd:
 			c.sayGoodbye()
 			return
 		}
 		if err != nil {
+			c.queue.abandon()
 			_ = c.ws.Close() // wakes the reader, which ends the rest
 			return
 		}
 	}
-}
-
-// flush writes what is queued.
-func (c *Conn) flush() error {
-	for frame := c.queue.pop(); frame != nil; frame = c.queue.pop() {
-		if err := c.allowWrite(); err != nil {
-			return err
-		}
-		if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // allowWrite gives a frame its time; once the connection is closing, all that is left shares the grace.
@@ -224,13 +276,12 @@ func (c *Conn) allowWrite() error {
 	return c.ws.SetWriteDeadline(time.Now().Add(c.options.WriteTimeout))
 }
 
-// sayGoodbye writes the last frames and the close code; a peer that is gone hears neither.
+// sayGoodbye writes the close code; a peer that is gone does not hear it.
 func (c *Conn) sayGoodbye() {
-	if c.flush() != nil {
-		_ = c.ws.Close()
-		return
-	}
 	code := c.queue.code()
+	if code == 0 && c.farewell.Load() {
+		code = GoingAway
+	}
 	if code == 0 {
 		return
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,10 +20,27 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// served is a connection whose owner takes frames from a channel.
+type served struct {
+	*Conn
+	frames chan []byte
+}
+
+func (s *served) Frames() <-chan []byte { return s.frames }
+
+func (s *served) begin() {
+	s.Begin(func(frame []byte) {
+		select {
+		case s.frames <- frame:
+		case <-s.Ending():
+		}
+	}, func(Code) { close(s.frames) })
+}
+
 // connect gives both ends of a connection over a real server.
-func connect(t *testing.T, options Options) (*Conn, *websocket.Conn) {
+func connect(t *testing.T, options Options) (*served, *websocket.Conn) {
 	t.Helper()
-	accepted := make(chan *Conn, 1)
+	accepted := make(chan *served, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Served-By", "app-09")
 		conn, err := Accept(w, r, options)
@@ -29,8 +48,9 @@ func connect(t *testing.T, options Options) (*Conn, *websocket.Conn) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		accepted <- conn
-		conn.Wait()
+		s := &served{conn, make(chan []byte)}
+		s.begin()
+		accepted <- s
 	}))
 	t.Cleanup(server.Close)
 	peer, response, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http"), nil)
@@ -50,7 +70,7 @@ func connect(t *testing.T, options Options) (*Conn, *websocket.Conn) {
 	return conn, peer
 }
 
-func drain(conn *Conn) {
+func drain(conn *served) {
 	for range conn.Frames() { // until it is closed
 	}
 }
@@ -75,7 +95,7 @@ func ends(t *testing.T, peer *websocket.Conn) (frames []string, code int) {
 }
 
 // waitsFor is Wait with a limit.
-func waitsFor(t *testing.T, conn *Conn) Code {
+func waitsFor(t *testing.T, conn *served) Code {
 	t.Helper()
 	ended := make(chan Code, 1)
 	go func() { ended <- conn.Wait() }()
@@ -290,6 +310,74 @@ func TestBadFrames(t *testing.T) {
 		drain(conn)
 		waitsFor(t, conn)
 	})
+}
+
+// A proxy that stops ends its side towards us and still passes on what we say.
+func TestPeerWhoseSideEnds(t *testing.T) {
+	conn, peer := connect(t, Options{})
+	if err := conn.Send([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.NetConn().(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if frames, code := ends(t, peer); code != int(GoingAway) || len(frames) != 1 {
+		t.Errorf("%d frames, then %d", len(frames), code)
+	}
+	if code := waitsFor(t, conn); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+}
+
+// Who waits for room can send any amount, at the reader's pace.
+func TestAwait(t *testing.T) {
+	frame := bytes.Repeat([]byte("x"), 32<<10)
+	conn, peer := connect(t, Options{QueueBytes: 128 << 10})
+	const n = 300
+	go func() {
+		for range n {
+			if conn.Await(64<<10) != nil || conn.Send(frame) != nil {
+				return
+			}
+		}
+		conn.Close(GoingAway)
+	}()
+	if frames, code := ends(t, peer); len(frames) != n || code != int(GoingAway) {
+		t.Errorf("%d frames of %d, then %d", len(frames), n, code)
+	}
+	if err := conn.Await(0); !errors.Is(err, ErrClosed) {
+		t.Errorf("Await after the end: %v", err)
+	}
+}
+
+func TestSubprotocol(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := Accept(w, r, Options{Subprotocol: "ours.v1"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Begin(func([]byte) {}, func(Code) {})
+		conn.Close(GoingAway)
+	}))
+	defer server.Close()
+	for _, offered := range [][]string{nil, {"ours.v1"}, {"other", "ours.v1"}, {"other"}} {
+		dialer := websocket.Dialer{Subprotocols: offered}
+		peer, response, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		want := ""
+		if slices.Contains(offered, "ours.v1") {
+			want = "ours.v1"
+		}
+		if peer.Subprotocol() != want {
+			t.Errorf("offered %q, got %q", offered, peer.Subprotocol())
+		}
+		ends(t, peer)
+		_ = peer.Close()
+	}
 }
 
 func TestNotAHandshake(t *testing.T) {

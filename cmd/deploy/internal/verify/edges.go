@@ -348,7 +348,7 @@ func (s *site) explainUpgrade(err error, lb string) error {
 }
 
 func (s *site) gatewayLog() string {
-	return "docker compose logs gateway on " + listing(s.Groups["app"])
+	return "docker compose logs gateway chat on " + listing(s.Groups["app"])
 }
 
 // reply is an HTTP answer, read whole.
