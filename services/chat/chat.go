@@ -19,6 +19,8 @@ import (
 // Relations tells how user a stands to user b. What cannot be known is Unavailable: it is never taken for a yes.
 type Relations interface {
 	Relation(ctx context.Context, a, b wire.UserID) (wire.Relations, error)
+	// Forget drops what is remembered of the two, in either direction.
+	Forget(a, b wire.UserID)
 }
 
 // Announce is told what was stored, in order, after its senders were. It is a hint: what it loses is read again by number.

@@ -11,6 +11,7 @@ import (
 
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/cqlstore"
+	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
@@ -21,7 +22,7 @@ import (
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "chat",
-		Short: "Serve conversations and messages",
+		Short: "Serve conversations, messages and the sockets of devices",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := ReadConfig(config.FromEnvironment())
@@ -48,16 +49,26 @@ func serve(ctx context.Context, log *slog.Logger, settings Config) error {
 	defer transport.CloseIdleConnections()
 	asking := &http.Client{Transport: transport, Timeout: askAuth}
 	keys := token.NewRemote(settings.Auth.JoinPath(wire.PathJWKS).String(), asking)
-	service := New(Parts{Log: log, SQL: sql, CQL: cql, Relations: NewRelations(settings.Auth, asking), Verifier: keys})
-	defer service.Close()
-
+	hints := redisstore.Open(settings.Redis)
+	defer func() { _ = hints.Close() }()
 	server := web.NewServer(log, "chat", settings.Web)
+	live := NewLive(LiveParts{Log: log, Redis: hints, Sessions: NewSessions(settings.Auth, asking), Registry: server.Registry})
+	service := New(Parts{
+		Log: log, SQL: sql, CQL: cql, Relations: NewRelations(settings.Auth, asking), Verifier: keys, Announce: live.Announce,
+	})
+	defer service.Close()
+	live.Serve(service)
+
 	server.Ready("sql", service.store.ready)
 	server.Ready("cassandra", service.messages.ready)
 	server.Ready("auth", keys.Ready)
+	server.Degraded("redis", redisstore.Ready(hints))
+	server.OnStop(live.Stop)
 	Routes(server.Echo, service)
+	SocketRoute(server.Echo, live)
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(running) })
 	group.Go(func() error { return service.Sweep(running) })
+	group.Go(func() error { return live.Run(running) })
 	return group.Wait()
 }

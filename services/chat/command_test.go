@@ -28,7 +28,7 @@ import (
 func settings(changes map[string]string) *config.Reader {
 	environment := map[string]string{
 		"DB_HOST": "db-01", "DB_PASSWORD": "secret", "CASSANDRA_HOST": "db-01", "CASSANDRA_PASSWORD": "secret",
-		"AUTH_URL": "http://auth:8081", "APP_HOST": "app-01",
+		"REDIS_HOST": "db-01", "REDIS_PASSWORD": "secret", "AUTH_URL": "http://auth:8081", "APP_HOST": "app-01",
 	}
 	for name, value := range changes {
 		environment[name] = value
@@ -38,10 +38,10 @@ func settings(changes map[string]string) *config.Reader {
 
 func TestReadConfig(t *testing.T) {
 	c, err := ReadConfig(settings(nil))
-	if err != nil || c.Web.Listen != ":8082" || c.Web.MetricsListen != "127.0.0.1:9092" || c.Auth.Host != "auth:8081" || c.CQL.Keyspace != "secureconnect" {
+	if err != nil || c.Web.Listen != ":8082" || c.Web.MetricsListen != "127.0.0.1:9092" || c.Auth.Host != "auth:8081" || c.CQL.Keyspace != "secureconnect" || c.Redis.Address != "db-01:6379" {
 		t.Errorf("read %+v, %v", c, err)
 	}
-	_, err = ReadConfig(settings(map[string]string{"DB_HOST": "", "CASSANDRA_HOST": "", "AUTH_URL": "auth"}))
+	_, err = ReadConfig(settings(map[string]string{"DB_HOST": "", "CASSANDRA_HOST": "", "REDIS_HOST": "", "AUTH_URL": "auth"}))
 	var all *multierror.Error
 	if !errors.As(err, &all) {
 		t.Fatalf("got %v", err)
@@ -52,7 +52,7 @@ func TestReadConfig(t *testing.T) {
 		named = append(named, name)
 	}
 	slices.Sort(named)
-	if want := []string{"AUTH_URL", "CASSANDRA_HOST", "DB_HOST"}; !slices.Equal(named, want) {
+	if want := []string{"AUTH_URL", "CASSANDRA_HOST", "DB_HOST", "REDIS_HOST"}; !slices.Equal(named, want) {
 		t.Errorf("named %q", named)
 	}
 }

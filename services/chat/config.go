@@ -5,6 +5,7 @@ import (
 
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/cqlstore"
+	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/web"
 )
@@ -14,6 +15,7 @@ type Config struct {
 	Web     web.Config
 	SQL     sqlstore.Config
 	CQL     cqlstore.Config
+	Redis   redisstore.Config
 	Auth    *url.URL // where auth listens
 	AppHost string
 }
@@ -30,6 +32,7 @@ func ReadConfig(r *config.Reader) (Config, error) {
 		Web:     web.ReadConfig(r, ":8082", "127.0.0.1:9092", privateNetworks),
 		SQL:     sqlstore.ReadConfig(r),
 		CQL:     cqlstore.ReadConfig(r),
+		Redis:   redisstore.ReadConfig(r),
 		AppHost: r.Text("APP_HOST", ""),
 	}
 	c.Web.BodyLimit = bodyLimit

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// relationLife is how long a block may take to hold.
+	// relationLife is how long a block may take to hold of which no hint told.
 	relationLife    = 2 * time.Second
 	relationTimeout = 2 * time.Second
 	// knownRelations bounds the memory of them: beyond it, it starts anew.
@@ -30,8 +30,9 @@ type relations struct {
 	now    func() time.Time
 	flight singleflight.Group
 
-	mu    sync.Mutex
-	known map[string]knownRelation
+	mu        sync.Mutex
+	known     map[string]knownRelation
+	forgotten int // how often: an answer from before is not remembered
 }
 
 type knownRelation struct {
@@ -46,7 +47,7 @@ func NewRelations(auth *url.URL, asking *http.Client) Relations {
 
 // Relation fails with Unavailable where auth does not answer, or not as expected.
 func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relations, error) {
-	pair := url.PathEscape(string(a)) + "/" + url.PathEscape(string(b))
+	pair := pairPath(a, b)
 	r.mu.Lock()
 	known, there := r.known[pair]
 	r.mu.Unlock()
@@ -62,12 +63,27 @@ func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relati
 	return answer.(wire.Relations), nil //nolint:forcetypeassert // the closure above returns nothing else
 }
 
+func pairPath(a, b wire.UserID) string {
+	return url.PathEscape(string(a)) + "/" + url.PathEscape(string(b))
+}
+
+// Forget drops what is remembered of the two, in either direction; who asks from now on shares no question asked before.
+func (r *relations) Forget(a, b wire.UserID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgotten++
+	for _, pair := range []string{pairPath(a, b), pairPath(b, a)} {
+		delete(r.known, pair)
+		r.flight.Forget(pair)
+	}
+}
+
 const maxRelation = 4 << 10
 
 func (r *relations) ask(ctx context.Context, pair string) (wire.Relations, error) {
 	ctx, cancel := context.WithTimeout(ctx, relationTimeout)
 	defer cancel()
-	asked := r.now()
+	asked, before := r.now(), r.timesForgotten()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.auth.JoinPath(wire.PathRelations, pair).String(), nil)
 	if err != nil {
 		return wire.Relations{}, fmt.Errorf("ask for relation: %w", err)
@@ -84,11 +100,24 @@ func (r *relations) ask(ctx context.Context, pair string) (wire.Relations, error
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxRelation)).Decode(&relation); err != nil {
 		return wire.Relations{}, fmt.Errorf("read relation: %w", err)
 	}
+	r.remember(pair, knownRelation{relation, asked.Add(relationLife)}, before)
+	return relation, nil
+}
+
+func (r *relations) timesForgotten() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.forgotten
+}
+
+func (r *relations) remember(pair string, relation knownRelation, before int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.forgotten != before {
+		return
+	}
 	if len(r.known) >= knownRelations {
 		clear(r.known)
 	}
-	r.known[pair] = knownRelation{relation, asked.Add(relationLife)}
-	return relation, nil
+	r.known[pair] = relation
 }

@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/wire"
 )
 
@@ -64,4 +66,29 @@ func TestRelations(t *testing.T) {
 	if _, err := r.Relation(t.Context(), ada, bob); err != nil || asked.Load() != before+3 {
 		t.Error("an old answer is given")
 	}
+	r.Forget(bob, ada)
+	if _, err := r.Relation(t.Context(), ada, bob); err != nil || asked.Load() != before+4 {
+		t.Error("a forgotten answer is given")
+	}
+	t.Run("forgotten while it is asked", func(t *testing.T) {
+		r.Forget(ada, bob)
+		held := make(chan struct{})
+		release := sync.OnceFunc(func() { close(held) })
+		serve(func(w http.ResponseWriter, _ *http.Request) {
+			<-held
+			_, _ = w.Write([]byte(`{"contact":true,"active":true}`))
+		})
+		var early sync.WaitGroup
+		early.Go(func() { _, _ = r.Relation(t.Context(), ada, bob) })
+		testkit.Eventually(t, patience, "the question", func() bool { return asked.Load() == before+5 })
+		r.Forget(ada, bob)
+		serve(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"blocked":true}`)) })
+		for range 2 { // beside the early answer, and after it
+			if got, err := r.Relation(t.Context(), ada, bob); err != nil || !got.Blocked {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			release()
+			early.Wait()
+		}
+	})
 }

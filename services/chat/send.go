@@ -39,28 +39,39 @@ const (
 // Forbidden: one of two blocks the other, or the caller may not delete what is to be cleared. TooMany, Unavailable:
 // perhaps stored, perhaps not; send the same again.
 func (s *Service) Send(ctx context.Context, caller wire.Session, id wire.ConversationID, request wire.SendRequest) (wire.Sent, error) {
-	const op = "chat.Send"
-	if err := s.checkRequest(request); err != nil {
+	wait, err := s.post(ctx, caller, id, request)
+	if err != nil {
 		return wire.Sent{}, err
 	}
+	return wait()
+}
+
+// post is Send in two steps, for who sends several in order: messages posted one after the other are numbered so.
+func (s *Service) post(ctx context.Context, caller wire.Session, id wire.ConversationID, request wire.SendRequest) (wait func() (wire.Sent, error), err error) {
+	const op = "chat.Send"
+	if err := s.checkRequest(request); err != nil {
+		return nil, err
+	}
 	if err := s.mayWrite(ctx, caller.UserID, id); err != nil {
-		return wire.Sent{}, unavailable(op, err)
+		return nil, unavailable(op, err)
 	}
 	if request.Clears != 0 {
 		if err := s.mayClear(ctx, caller.UserID, id, request.Clears); err != nil {
-			return wire.Sent{}, unavailable(op, err)
+			return nil, unavailable(op, err)
 		}
 	}
 	w := &send{ctx: ctx, caller: caller, request: request, hash: hashOf(request), done: make(chan sendAnswer, 1)}
 	if err := s.lanes.add(id, w); err != nil {
-		return wire.Sent{}, err
+		return nil, err
 	}
-	select {
-	case answer := <-w.done:
-		return answer.sent, answer.err
-	case <-ctx.Done():
-		return wire.Sent{}, unavailable(op, ctx.Err())
-	}
+	return func() (wire.Sent, error) {
+		select {
+		case answer := <-w.done:
+			return answer.sent, answer.err
+		case <-ctx.Done():
+			return wire.Sent{}, unavailable(op, ctx.Err())
+		}
+	}, nil
 }
 
 func (s *Service) checkRequest(request wire.SendRequest) error {

@@ -23,6 +23,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v5"
+	"github.com/redis/go-redis/v9"
 
 	"secureconnect/services/auth"
 	"secureconnect/services/auth/contacts"
@@ -74,6 +75,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	contacts.Routes(routes, &contacts.Service{}, nil)
 	keys.Routes(routes, &keys.Service{}, nil)
 	chat.Routes(routes, &chat.Service{})
+	chat.SocketRoute(routes, &chat.Live{})
 	for _, route := range routes.Router().Routes() {
 		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
 			served = append(served, route.Method+" "+parameter.ReplaceAllString(route.Path, "{$1}"))
@@ -122,7 +124,7 @@ func newPlatform(t *testing.T) *platform {
 
 	authURL := &url.URL{Scheme: "http", Host: address.String()}
 	edge, err := gateway.New(log, gateway.Config{
-		Web: loopback, Redis: store, Auth: authURL, Chat: chatService(t, sql, authURL),
+		Web: loopback, Redis: store, Auth: authURL, Chat: chatService(t, sql, hints, authURL),
 		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off",
 	})
 	if err != nil {
@@ -143,8 +145,10 @@ func (friends) Relation(context.Context, wire.UserID, wire.UserID) (wire.Relatio
 	return wire.Relations{Contact: true, Active: true}, nil
 }
 
+func (friends) Forget(wire.UserID, wire.UserID) {}
+
 // chatService runs chat and tells where.
-func chatService(t *testing.T, sql *sqlstore.Store, authURL *url.URL) *url.URL {
+func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL *url.URL) *url.URL {
 	t.Helper()
 	log, cql := slog.New(slog.DiscardHandler), testkit.Cassandra(t)
 	if _, err := sql.Migrate(t.Context(), log, sqlstore.Migrations{Owner: "chat", Files: os.DirFS("../chat/migrations")}); err != nil {
@@ -154,10 +158,15 @@ func chatService(t *testing.T, sql *sqlstore.Store, authURL *url.URL) *url.URL {
 		t.Fatal(err)
 	}
 	keys := token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient)
-	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: friends{}, Verifier: keys})
+	live := chat.NewLive(chat.LiveParts{Log: log, Redis: hints, Sessions: chat.NewSessions(authURL, http.DefaultClient)})
+	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: friends{}, Verifier: keys, Announce: live.Announce})
 	t.Cleanup(service.Close)
+	live.Serve(service)
 	server := web.NewServer(log, "chat", web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"})
+	server.OnStop(live.Stop)
 	chat.Routes(server.Echo, service)
+	chat.SocketRoute(server.Echo, live)
+	keepRunning(t, live.Run)
 	address, err := server.Open()
 	if err != nil {
 		t.Fatal(err)

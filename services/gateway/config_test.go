@@ -38,13 +38,6 @@ func TestReadConfig(t *testing.T) {
 	}
 }
 
-func TestChatIsNotDeployedEverywhere(t *testing.T) {
-	c, err := readConfig(settings(map[string]string{"CHAT_URL": ""}))
-	if err != nil || c.Chat != nil || len(c.services()) != 1 {
-		t.Errorf("read %+v, %v", c, err)
-	}
-}
-
 func TestConfigProblemsAreShownTogether(t *testing.T) {
 	_, err := readConfig(settings(map[string]string{
 		"AUTH_URL": "auth:8081", "CHAT_URL": "chat", "APP_HOST": "", "PUBLIC_DOMAIN": "", "EDGE_TLS": "sometimes", "REDIS_HOST": "", "TRUSTED_PROXIES": "lb",

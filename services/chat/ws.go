@@ -1,0 +1,54 @@
+package chat
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/labstack/echo/v5"
+
+	"secureconnect/services/internal/apperr"
+	"secureconnect/services/internal/wire"
+	"secureconnect/services/internal/wsconn"
+)
+
+var errFull = errors.New("no room for another socket")
+
+// SocketRoute adds the socket to e. The gateway has judged the Origin.
+func SocketRoute(e *echo.Echo, live *Live) { e.GET("/v1/ws", live.openSocket) }
+
+// openSocket upgrades the request; the socket outlives its handler.
+func (l *Live) openSocket(c *echo.Context) error {
+	k := newSocket(l, subscriberOf(c.RealIP()), c.Request().Header.Get(wire.HeaderRequestID))
+	if err := l.sockets.enter(k); err != nil {
+		return err
+	}
+	conn, err := wsconn.Accept(c.Response(), c.Request(), wsconn.Options{
+		ReadLimit:   frameLimit,
+		QueueBytes:  l.limits.QueueBytes,
+		PingEvery:   l.limits.PingEvery,
+		Subprotocol: wire.SocketProtocol,
+	})
+	if err != nil {
+		l.sockets.leave(k, wire.Session{})
+		return apperr.E("chat.openSocket", apperr.Invalid, "This address speaks WebSocket.", err, apperr.Code("upgrade_required"))
+	}
+	k.begin(conn)
+	if l.sockets.isStopping() {
+		conn.Close(wsconn.GoingAway)
+	}
+	return nil
+}
+
+// subscriberOf is what limits count for an address: a whole /64 in IPv6, which is what one customer is given.
+func subscriberOf(text string) string {
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	if address.Is6() {
+		if network, err := address.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return address.String()
+}
