@@ -12,10 +12,11 @@ type Line struct {
 	target   string
 	listener net.Listener
 
-	mu    sync.Mutex
-	cut   bool
-	ends  map[net.Conn]struct{}
-	tasks sync.WaitGroup
+	mu     sync.Mutex
+	cut    bool
+	frozen chan struct{} // closed by Mend; nil while bytes pass
+	ends   map[net.Conn]struct{}
+	tasks  sync.WaitGroup
 }
 
 // NewLine leads to target.
@@ -43,16 +44,51 @@ func (l *Line) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = true
+	l.thawLocked()
 	for end := range l.ends {
 		_ = end.Close()
 	}
 }
 
-// Mend lets new connections through again.
+// Freeze keeps all connections and lets nothing through them: the server's pause.
+func (l *Line) Freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen == nil {
+		l.frozen = make(chan struct{})
+	}
+}
+
+// Mend lets connections, and what waits in them, through again.
 func (l *Line) Mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = false
+	l.thawLocked()
+}
+
+func (l *Line) thawLocked() {
+	if l.frozen != nil {
+		close(l.frozen)
+		l.frozen = nil
+	}
+}
+
+// gate is a reader that waits while the line is frozen.
+type gate struct {
+	line *Line
+	net.Conn
+}
+
+func (g gate) Read(into []byte) (int, error) {
+	n, err := g.Conn.Read(into)
+	g.line.mu.Lock()
+	frozen := g.line.frozen
+	g.line.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
+	return n, err
 }
 
 func (l *Line) accept() {
@@ -79,7 +115,7 @@ func (l *Line) join(near net.Conn) {
 	done := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
 		l.tasks.Go(func() {
-			_, _ = io.Copy(pair[0], pair[1])
+			_, _ = io.Copy(pair[0], io.Reader(gate{l, pair[1]}))
 			done <- struct{}{}
 		})
 	}
