@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 GOLANGCI_LINT_VERSION := v2.15.0
 LDFLAGS := -s -w
 
-.PHONY: help lab test check unit system figures down controller engine images FORCE
+.PHONY: help lab test check unit system figures sockets down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -45,6 +45,10 @@ system: controller engine bin/deploy ## The lab: deploy, prove, break, repair
 
 figures: bin/deploy ## Measure the running lab against its bounds
 	FIGURES_OF=lab go test -count=1 -v -tags lab -run TestFigures ./services/e2e/
+
+sockets: controller engine bin/deploy ## What an idle socket costs, measured with 10,000
+	bin/deploy images build
+	SOCKETS=10000 go test -count=1 -v -run TestIdleSocketsAreCheap ./services/chat/
 
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build

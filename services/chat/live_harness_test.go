@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +28,10 @@ import (
 // network is a world with sockets: some hosts, one Redis between them, and auth's word on who is who.
 type network struct {
 	*world
-	signer *token.Signer
-	store  redisstore.Config
-	direct *redis.Client // past every line
+	signer   *token.Signer
+	verifier func() (*token.Verifier, error)
+	store    redisstore.Config
+	direct   *redis.Client // past every line
 
 	mu     sync.Mutex
 	ended  map[wire.SessionID]bool
@@ -39,19 +41,35 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	signer, err := token.NewSigner(config.NewSecret(strings.Repeat("s", 40)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &network{world: newWorld(t), signer: signer, store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
+	n := &network{world: newWorld(t), signer: newSigner(t), store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
+	n.verifier = sync.OnceValues(func() (*token.Verifier, error) { return token.NewVerifier(n.signer.Keys()) })
 	n.direct = redisstore.Open(n.store)
 	t.Cleanup(func() { _ = n.direct.Close() })
 	return n
 }
 
+// hostOfAnotherProcess is the part of a network that a process needs which serves its sockets and writes nothing.
+func hostOfAnotherProcess(t *testing.T) *network {
+	t.Helper()
+	n := &network{signer: newSigner(t), store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
+	n.verifier = sync.OnceValues(func() (*token.Verifier, error) { return token.NewVerifier(n.signer.Keys()) })
+	n.world = &world{t: t, sql: config.NewSecret(os.Getenv(hostSetting)), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
+	return n
+}
+
+// newSigner is auth's, and the same in every process.
+func newSigner(t *testing.T) *token.Signer {
+	t.Helper()
+	signer, err := token.NewSigner(config.NewSecret(strings.Repeat("s", 40)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
 // Verify is auth's word on a token.
 func (n *network) Verify(_ context.Context, raw string, now time.Time) (wire.Session, error) {
-	verifier, err := token.NewVerifier(n.signer.Keys())
+	verifier, err := n.verifier()
 	if err != nil {
 		return wire.Session{}, err
 	}
