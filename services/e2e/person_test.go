@@ -5,12 +5,16 @@ package e2e
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"secureconnect/services/client"
+	"secureconnect/services/internal/wire"
 )
 
 // person is somebody with an account, who comes in through the load balancer.
@@ -51,6 +55,34 @@ func (p *person) login(t *testing.T) (servedBy string) {
 		t.Fatalf("login of %s: %v", p.name, err)
 	}
 	return answer.ServedBy
+}
+
+// talk writes text as people do: the name of a group, and a message in it.
+func (p *person) talk(t *testing.T, text string) error {
+	t.Helper()
+	tokens, _, err := p.client.Login(t.Context(), client.Credentials{Username: p.name, Password: p.password})
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	token := string(tokens.AccessToken)
+	made, _, err := p.client.CreateConversation(t.Context(), token, client.ConversationRequest{Kind: wire.KindGroup, Name: text, ClientID: newClientID(t)})
+	if err != nil {
+		return fmt.Errorf("make a group of that name: %w", err)
+	}
+	m := client.Message{ClientID: newClientID(t), Body: text}
+	if _, _, err := p.client.Send(t.Context(), token, made.ID, m); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}
+
+func newClientID(t *testing.T) client.ClientID {
+	t.Helper()
+	id, err := uuid.NewV7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client.ClientID(id.String())
 }
 
 // rename writes text into the display name, as a free text that people send, and answers the status.

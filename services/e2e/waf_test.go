@@ -22,6 +22,7 @@ var ordinaryTalk = []string{
 	`Tôi đến lúc 7 giờ; đừng quên mang theo “bánh mì” & cà phê!`,
 	`() { :; }; echo "shellshock was in 2014"`,
 	`<script>alert("I teach web security")</script>`,
+	`java.lang.Runtime is a class; ${jndi:ldap://x} was log4shell`,
 	`aGVsbG87IERST1AgVEFCTEUgdXNlcnM7IC0tIFVOSU9O`,
 }
 
@@ -48,6 +49,9 @@ func switchesWAF(t *testing.T, s *system) {
 		for _, text := range ordinaryTalk {
 			if got := person.rename(t, edge, text); got != http.StatusOK {
 				t.Errorf("edge_waf: %s answers ordinary text with %d: %s", mode.name, got, text)
+			}
+			if err := person.talk(t, text); err != nil {
+				t.Errorf("edge_waf: %s: %v: %s", mode.name, err, text)
 			}
 		}
 		person.login(t)
