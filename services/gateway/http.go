@@ -30,6 +30,7 @@ func (g *Gateway) route() {
 	e := g.server.Echo
 	e.Pre(g.forgetForgedHeaders, g.answerHeaders)
 	e.Use(refuseOddPaths, g.refuseForeignSites, g.admit, g.servePages)
+	e.GET(documentPath, serveDocument)
 	for _, s := range g.config.services() {
 		forward := g.forwardTo(s)
 		for _, prefix := range s.prefixes {
