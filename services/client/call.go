@@ -56,6 +56,12 @@ func (c *Client) call(ctx context.Context, method, path string, accessToken stri
 	}
 }
 
+// Call asks for a path that has no method of its own here, with body as JSON, when there is one, and the answer read into result, when
+// there is one.
+func (c *Client) Call(ctx context.Context, method, path, accessToken string, body, result any) (Answer, error) {
+	return c.call(ctx, method, path, accessToken, body, result)
+}
+
 func (c *Client) callOnce(ctx context.Context, method, path string, accessToken string, body, result any) (Answer, error) {
 	request, err := c.request(ctx, method, path, accessToken, body)
 	if err != nil {

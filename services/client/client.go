@@ -118,3 +118,27 @@ func valueOr[T comparable](value, fallback T) T {
 	}
 	return value
 }
+
+// RoundTripper sends the requests of another library to the platform: their path and body as they are, all else as of a call of this
+// client, with the token that token gives.
+func (c *Client) RoundTripper(token func(context.Context) (string, error)) http.RoundTripper {
+	return roundTripper{c, token}
+}
+
+type roundTripper struct {
+	client *Client
+	token  func(context.Context) (string, error)
+}
+
+func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
+	token, err := r.token(request.Context())
+	if err != nil {
+		return nil, err
+	}
+	sent := request.Clone(request.Context())
+	sent.URL.Scheme, sent.URL.Host, sent.Host = r.client.base.Scheme, r.client.base.Host, ""
+	for name, values := range r.client.header(token) {
+		sent.Header[name] = values
+	}
+	return r.client.transport.RoundTrip(sent) //nolint:wrapcheck // a transport's errors are its caller's to explain
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -138,15 +139,6 @@ func newPlatform(t *testing.T) *platform {
 	return &platform{"http://" + public.String(), sql}
 }
 
-// friends takes everybody for everybody's contact: relations have tests of their own.
-type friends struct{}
-
-func (friends) Relation(context.Context, wire.UserID, wire.UserID) (wire.Relations, error) {
-	return wire.Relations{Contact: true, Active: true}, nil
-}
-
-func (friends) Forget(wire.UserID, wire.UserID) {}
-
 // chatService runs chat and tells where.
 func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL *url.URL) *url.URL {
 	t.Helper()
@@ -159,7 +151,7 @@ func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL
 	}
 	keys := token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient)
 	live := chat.NewLive(chat.LiveParts{Log: log, Redis: hints, Sessions: chat.NewSessions(authURL, http.DefaultClient)})
-	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: friends{}, Verifier: keys, Announce: live.Announce})
+	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: chat.NewRelations(authURL, http.DefaultClient), Verifier: keys, Announce: live.Announce})
 	t.Cleanup(service.Close)
 	live.Serve(service)
 	server := web.NewServer(log, "chat", web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"})
@@ -200,6 +192,7 @@ func watch(t *testing.T, p *platform) *client.Client {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{
+		ErrorLog: log.New(io.Discard, "", 0), // a client that leaves is no news
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(response *http.Response) error { compare(t, router, response); return nil },
 	}
@@ -436,6 +429,8 @@ func TestConversationFromStartToEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	linh, minh, eve := loggedIn(ctx, t, c, "linh"), loggedIn(ctx, t, c, "minh"), loggedIn(ctx, t, c, "eve")
+	makeFriends(t, c, linh, minh)
+	makeFriends(t, c, linh, eve)
 
 	pair, answer, err := c.CreateConversation(ctx, linh.AccessToken, client.ConversationRequest{Kind: "direct", UserID: minh.User.ID})
 	if err != nil || answer.Status != http.StatusCreated || pair.With != minh.User.ID {
