@@ -48,6 +48,8 @@ var ladder = []rung{
 	{1, "edges", "what the public names answer", "", climbEdges},
 	{2, "ports", "what is closed, and to whom", "", climbPorts},
 	{3, "login", "a person's session on every app host", "edges", climbLogin},
+	{4, "authorization", "what is closed to nobody, to who has left, and to outsiders", "login", climbAuthorization},
+	{5, "chat", "encrypted messages between two people on two app hosts", "login", climbChat},
 	{7, "relay", "a call's bytes through TURN", "", climbRelay},
 }
 

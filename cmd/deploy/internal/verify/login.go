@@ -31,7 +31,9 @@ func climbLogin(ctx context.Context, s *site, p *proofs) {
 	defer g.leave(ctx, p)
 	p.prove(ctx, "form", "docker compose logs gateway on "+s.first("app"), s.showsForm)
 	if s.Registration == "invite" {
-		if !p.prove(ctx, "invite", "docker compose logs auth on "+s.first("app"), g.invite) {
+		if !p.prove(ctx, "invite", "docker compose logs auth on "+s.first("app"), func(ctx context.Context) (string, error) {
+			return g.invite(ctx, len(s.Groups["app"]))
+		}) {
 			return
 		}
 	}
@@ -96,8 +98,7 @@ func (g *guests) command(ctx context.Context, stdin string, args ...string) (str
 	return "", failed
 }
 
-func (g *guests) invite(ctx context.Context) (string, error) {
-	wanted := len(g.Groups["app"])
+func (g *guests) invite(ctx context.Context, wanted int) (string, error) {
 	code, err := g.command(ctx, "", "invite", "--uses", fmt.Sprint(wanted), "--expires", accountLife.String())
 	if err != nil {
 		return "", err
@@ -107,6 +108,30 @@ func (g *guests) invite(ctx context.Context) (string, error) {
 	}
 	g.code = code
 	return fmt.Sprintf("an invite for %d accounts was made", wanted), nil
+}
+
+// welcome makes an account on each of the hosts, and logs it in there.
+func (g *guests) welcome(ctx context.Context, hosts ...string) ([]*visitor, error) {
+	if g.Registration == "invite" {
+		if _, err := g.invite(ctx, len(hosts)); err != nil {
+			return nil, err
+		}
+	}
+	people := make([]*visitor, len(hosts))
+	for i, host := range hosts {
+		v, err := g.visitor(g.first("lb"), host)
+		if err != nil {
+			return nil, err
+		}
+		people[i] = v
+		if _, err := g.arrive(ctx, v); err != nil {
+			return nil, err
+		}
+		if _, err := v.login(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return people, nil
 }
 
 // arrive makes an account as the deployment's registration wants it.

@@ -279,7 +279,7 @@ func TestLogin_cancelled_run_leaves_no_account(t *testing.T) {
 	made := make(chan Check, 256)
 	rung := &proofs{rung: "login", made: made}
 	g := &guests{site: s}
-	if _, err := g.invite(ctx); err != nil {
+	if _, err := g.invite(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
 	v, err := g.visitor("lb-01", "app-01")

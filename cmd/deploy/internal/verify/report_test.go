@@ -164,7 +164,7 @@ func TestChosen(t *testing.T) {
 		only []string
 		want []string
 	}{
-		"all":                   {nil, []string{"edges", "ports", "login", "relay"}},
+		"all":                   {nil, []string{"edges", "ports", "login", "authorization", "chat", "relay"}},
 		"by name and by number": {[]string{"7", "login"}, []string{"login", "relay"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestChosen(t *testing.T) {
 			}
 		})
 	}
-	if rungs, err := chosen([]string{"chat"}); err == nil {
+	if rungs, err := chosen([]string{"carrier pigeon"}); err == nil {
 		t.Errorf("an unknown rung chose %d", len(rungs))
 	}
 }
