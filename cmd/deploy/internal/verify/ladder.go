@@ -51,6 +51,7 @@ var ladder = []rung{
 	{4, "authorization", "what is closed to nobody, to who has left, and to outsiders", "login", climbAuthorization},
 	{5, "chat", "encrypted messages between two people on two app hosts", "login", climbChat},
 	{7, "relay", "a call's bytes through TURN", "", climbRelay},
+	{8, "blind", "what the servers hold, log and carry of a conversation", "chat", climbBlind},
 }
 
 // checkTimeout bounds one check, so that a silent host costs one line and not the ladder.

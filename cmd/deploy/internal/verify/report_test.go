@@ -164,7 +164,7 @@ func TestChosen(t *testing.T) {
 		only []string
 		want []string
 	}{
-		"all":                   {nil, []string{"edges", "ports", "login", "authorization", "chat", "relay"}},
+		"all":                   {nil, []string{"edges", "ports", "login", "authorization", "chat", "relay", "blind"}},
 		"by name and by number": {[]string{"7", "login"}, []string{"login", "relay"}},
 	} {
 		t.Run(name, func(t *testing.T) {
