@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -227,4 +229,39 @@ func TestPing(t *testing.T) {
 			t.Errorf("ping: %s, %v", took, err)
 		}
 	}
+}
+
+// A transport that has spoken HTTP/2 must not offer it for an upgrade, which HTTP/2 does not have.
+func TestSocketOpensAfterCalls(t *testing.T) {
+	upgrader := websocket.Upgrader{}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/ws" {
+			_, _ = fmt.Fprintf(w, `{"username": %q}`, r.Proto)
+			return
+		}
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	c, err := New(Options{BaseURL: server.URL, RootCAs: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if me, _, err := c.Me(t.Context(), "token"); err != nil || me.Username != "HTTP/2.0" {
+		t.Fatalf("the call spoke %q, %v", me.Username, err)
+	}
+	socket, err := c.DialSocket(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = socket.Close()
 }

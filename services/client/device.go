@@ -45,6 +45,7 @@ type Device struct {
 	streams  map[wire.ConversationID]*stream
 	watched  []wire.UserID
 	attempts int
+	lost     error // why there is no socket
 	expires  time.Time
 }
 
@@ -88,6 +89,9 @@ func (c *Client) Device(options DeviceOptions) *Device {
 func (d *Device) Run(ctx context.Context) error {
 	for {
 		err := d.connect(ctx)
+		d.mu.Lock()
+		d.lost = err
+		d.mu.Unlock()
 		var closed *CloseError
 		switch {
 		case ctx.Err() != nil:
@@ -310,6 +314,9 @@ func (d *Device) request(ctx context.Context, frame wire.ClientFrame, lasts bool
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.forgetLocked(r)
+		if d.socket == nil && d.lost != nil {
+			return fmt.Errorf("wait for a socket (%w): %w", d.lost, ctx.Err())
+		}
 		return fmt.Errorf("wait for the answer: %w", ctx.Err())
 	}
 }

@@ -73,6 +73,7 @@ func (c *Client) DialSocket(ctx context.Context, extra http.Header) (*Socket, er
 		TLSClientConfig:  c.transport.TLSClientConfig.Clone(),
 		HandshakeTimeout: 10 * time.Second,
 	}
+	dialer.TLSClientConfig.NextProtos = []string{"http/1.1"} // the transport's calls add HTTP/2, which no upgrade starts from
 	target := "ws" + strings.TrimPrefix(c.base.String(), "http") + "/v1/ws"
 	conn, response, err := dialer.DialContext(ctx, target, header) //nolint:bodyclose // gorilla hands over what it has read; there is nothing to close
 	if err != nil {

@@ -38,7 +38,7 @@ func defaultLimits() Limits {
 	return Limits{
 		Address:        ratelimit.Rule{Burst: 400, Every: 10 * time.Millisecond},
 		Session:        ratelimit.Rule{Burst: 200, Every: 20 * time.Millisecond},
-		Anonymous:      ratelimit.Rule{Burst: 60, Every: time.Second},
+		Anonymous:      ratelimit.Rule{Burst: 240, Every: 250 * time.Millisecond},
 		ServiceTimeout: 30 * time.Second,
 		Sockets:        20_000,
 	}

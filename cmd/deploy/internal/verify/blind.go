@@ -112,7 +112,7 @@ func (b *blind) plant(ctx context.Context) (string, error) {
 		}
 	}
 	if _, err := b.writing.Say(ctx, b.with, e2ee.Content{Kind: e2ee.KindText, Text: b.secret}); err != nil {
-		return "", b.writer.explain("send", err)
+		return "", b.writer.unsent(err)
 	}
 	b.said = append(b.said, b.secret)
 	if err := b.shows(ctx, b.reading); err != nil {

@@ -112,7 +112,7 @@ func (t *talk) makeKeys(ctx context.Context) (string, error) {
 func (t *talk) across(ctx context.Context) (string, error) {
 	began := time.Now()
 	if err := t.say(ctx, t.writing); err != nil {
-		return "", t.writer.explain("send from "+t.writer.host, err)
+		return "", t.writer.unsent(err)
 	}
 	acknowledged := time.Since(began)
 	if err := t.shows(ctx, t.reading); err != nil {
@@ -120,7 +120,7 @@ func (t *talk) across(ctx context.Context) (string, error) {
 	}
 	there := time.Since(began)
 	if err := t.say(ctx, t.reading); err != nil {
-		return "", t.reader.explain("answer from "+t.reader.host, err)
+		return "", t.reader.unsent(err)
 	}
 	if err := errors.Join(t.shows(ctx, t.writing), t.shows(ctx, t.reading)); err != nil {
 		return "", err
@@ -146,7 +146,7 @@ func (t *talk) secondDevice(ctx context.Context) (string, error) {
 		return "", t.writer.explain("learn of another device", err)
 	}
 	if err := t.say(ctx, t.writing); err != nil {
-		return "", t.writer.explain("send", err)
+		return "", t.writer.unsent(err)
 	}
 	if err := errors.Join(t.second.shows(ctx, t.said[len(t.said)-1:]), t.shows(ctx, t.reading)); err != nil {
 		return "", err
@@ -161,7 +161,7 @@ func (t *talk) offline(ctx context.Context) (string, error) {
 	t.reading.leave()
 	for range missed {
 		if err := t.say(ctx, t.writing); err != nil {
-			return "", t.writer.explain("send to who is away", err)
+			return "", t.writer.unsent(err)
 		}
 	}
 	began := time.Now()
@@ -204,6 +204,15 @@ func (t *talk) say(ctx context.Context, from *device) error {
 	}
 	t.said = append(t.said, text)
 	return nil
+}
+
+// unsent names what keeps a message from being stored.
+func (v *visitor) unsent(err error) error {
+	problem := new(client.Problem)
+	if errors.As(err, &problem) {
+		return v.explain("send on "+v.host, err)
+	}
+	return fail("docker compose logs chat gateway on "+v.host, "a message from %s is not acknowledged: %v", v.host, err)
 }
 
 func (t *talk) shows(ctx context.Context, d *device) error { return d.shows(ctx, t.said) }
