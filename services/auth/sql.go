@@ -222,12 +222,4 @@ func sessionIDs(rows pgx.Rows, err error) ([]wire.SessionID, error) {
 const sqlTablesThere = `SELECT count(*) FROM (SELECT id FROM users LIMIT 1) AS one`
 
 // ready fails while the migrations have not run.
-func (s *store) ready(ctx context.Context) error {
-	return s.db.Single(ctx, func(q sqlstore.Querier) error {
-		var n int
-		if err := q.QueryRow(ctx, sqlTablesThere).Scan(&n); err != nil {
-			return fmt.Errorf("look at the tables: %w", err)
-		}
-		return nil
-	})
-}
+func (s *store) ready(ctx context.Context) error { return s.db.Holds(ctx, sqlTablesThere) }

@@ -6,24 +6,14 @@ import (
 	"time"
 
 	"secureconnect/services/internal/apperr"
+	"secureconnect/services/internal/sweep"
 )
 
 const sweepEvery = time.Minute
 
 // Sweep removes expired accounts and old tokens until ctx ends. Several hosts may do it: each removal happens once.
 func (s *Service) Sweep(ctx context.Context) error {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("not swept, next time then", "error", err)
-			}
-		}
-	}
+	return sweep.Every(ctx, s.log, sweepEvery, "accounts", s.sweepOnce)
 }
 
 func (s *Service) sweepOnce(ctx context.Context) error {

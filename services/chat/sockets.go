@@ -19,7 +19,7 @@ type sockets struct {
 	mu        sync.Mutex
 	stopping  bool
 	open      map[*socket]bool // whether it has its connection yet
-	strangers map[string]int // sockets of a subscriber that have not authenticated
+	strangers map[string]int   // sockets of a subscriber that have not authenticated
 	sessions  map[wire.SessionID]map[*socket]struct{}
 	users     map[wire.UserID]map[*socket]struct{}
 	running   sync.WaitGroup

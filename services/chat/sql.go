@@ -357,12 +357,4 @@ func (s *store) moveCursors(ctx context.Context, caller wire.Session, id wire.Co
 const sqlTablesThere = `SELECT count(*) FROM (SELECT conversation_id FROM read_cursors LIMIT 1) AS one`
 
 // ready fails while the migrations have not run.
-func (s *store) ready(ctx context.Context) error {
-	return s.db.Single(ctx, func(q sqlstore.Querier) error {
-		var n int
-		if err := q.QueryRow(ctx, sqlTablesThere).Scan(&n); err != nil {
-			return fmt.Errorf("look at the tables: %w", err)
-		}
-		return nil
-	})
-}
+func (s *store) ready(ctx context.Context) error { return s.db.Holds(ctx, sqlTablesThere) }

@@ -3,6 +3,8 @@ package chat
 import (
 	"context"
 	"time"
+
+	"secureconnect/services/internal/sweep"
 )
 
 const (
@@ -12,18 +14,7 @@ const (
 
 // Sweep forgets old records until ctx ends. Several hosts may do it: each is forgotten once.
 func (s *Service) Sweep(ctx context.Context) error {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("not swept, next time then", "error", err)
-			}
-		}
-	}
+	return sweep.Every(ctx, s.log, sweepEvery, "conversations", s.sweepOnce)
 }
 
 // sweepOnce goes in small steps, so that nobody waits for it long.

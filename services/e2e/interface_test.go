@@ -192,7 +192,7 @@ func watch(t *testing.T, p *platform) *client.Client {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{
-		ErrorLog: log.New(io.Discard, "", 0), // a client that leaves is no news
+		ErrorLog:       log.New(io.Discard, "", 0), // a client that leaves is no news
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(response *http.Response) error { compare(t, router, response); return nil },
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"secureconnect/services/internal/sweep"
 )
 
 const sweepEvery = 10 * time.Minute
@@ -11,18 +13,7 @@ const sweepEvery = 10 * time.Minute
 // Sweep removes events and notes that have had their time, and devices whose sessions have run out, until ctx ends.
 // Several hosts may do it: each removal happens once.
 func (s *Service) Sweep(ctx context.Context) error {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("keys not swept, next time then", "error", err)
-			}
-		}
-	}
+	return sweep.Every(ctx, s.log, sweepEvery, "keys", s.sweepOnce)
 }
 
 func (s *Service) sweepOnce(ctx context.Context) error {

@@ -40,6 +40,17 @@ func (s *Store) Single(ctx context.Context, work func(q Querier) error) error {
 	return again(ctx, func() error { return work(s.Pool) })
 }
 
+// Holds fails where a statement that answers one number cannot be answered: the tables it names are not there, or nobody answers.
+func (s *Store) Holds(ctx context.Context, statement string) error {
+	return s.Single(ctx, func(q Querier) error {
+		var n int
+		if err := q.QueryRow(ctx, statement).Scan(&n); err != nil {
+			return fmt.Errorf("look at the tables: %w", err)
+		}
+		return nil
+	})
+}
+
 func again(ctx context.Context, try func() error) error {
 	deadline := time.Now().Add(retryBudget)
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
