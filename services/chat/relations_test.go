@@ -74,6 +74,7 @@ func TestRelations(t *testing.T) {
 		r.Forget(ada, bob)
 		held := make(chan struct{})
 		release := sync.OnceFunc(func() { close(held) })
+		defer release()
 		serve(func(w http.ResponseWriter, _ *http.Request) {
 			<-held
 			_, _ = w.Write([]byte(`{"contact":true,"active":true}`))

@@ -220,6 +220,7 @@ func TestSocketLimits(t *testing.T) {
 			}
 			return err == nil
 		})
+		testkit.Eventually(t, patience, "all of them left", func() bool { return h.live.sockets.count() == 0 })
 	})
 	t.Run("a session's sockets", func(t *testing.T) {
 		session := newUser()
