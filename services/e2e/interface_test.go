@@ -126,7 +126,7 @@ func newPlatform(t *testing.T) *platform {
 	authURL := &url.URL{Scheme: "http", Host: address.String()}
 	edge, err := gateway.New(log, gateway.Config{
 		Web: loopback, Redis: store, Auth: authURL, Chat: chatService(t, sql, hints, authURL),
-		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off",
+		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off", Client: "../gateway/testdata/web",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ type Config struct {
 	Host         string // this app host's name, answered in X-Served-By
 	PublicDomain string
 	EdgeTLS      string // how the load balancer serves: off means plain http
+	Client       string // folder of the built web client; none serves no pages
 
 	Limits Limits
 }
@@ -56,6 +57,7 @@ func readConfig(r *config.Reader) (Config, error) {
 		Host:         r.Required("APP_HOST"),
 		PublicDomain: r.Required("PUBLIC_DOMAIN"),
 		EdgeTLS:      r.OneOf("EDGE_TLS", "internal_ca", "internal_ca", "provided", "acme", "off"),
+		Client:       r.Text("WEB_CLIENT", "/web"),
 	}
 	c.Web.BodyLimit = bodyLimit
 	c.Auth, c.Chat = readURL(r, "AUTH_URL"), readURL(r, "CHAT_URL")

@@ -33,6 +33,9 @@ func TestReadConfig(t *testing.T) {
 	if c.Auth.Host != "auth:8081" || c.Chat.Host != "chat:8082" || c.Host != "app-01" || c.EdgeTLS != "off" || c.Redis.Address != "db-01:6379" || len(c.Web.Proxies) != 2 {
 		t.Errorf("read %+v", c)
 	}
+	if c.Client != "/web" {
+		t.Errorf("the web client is read from %q", c.Client)
+	}
 	if c.Web.Listen != ":8080" || c.Web.MetricsListen != "127.0.0.1:9090" || c.Web.BodyLimit != bodyLimit {
 		t.Errorf("listens at %+v", c.Web)
 	}

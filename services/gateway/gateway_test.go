@@ -141,6 +141,7 @@ func newEdge(t *testing.T, auth *authService, change ...func(*Config)) *edge {
 		Host:         "app-09",
 		PublicDomain: domain,
 		EdgeTLS:      "internal_ca",
+		Client:       "testdata/web",
 		Limits:       defaultLimits(),
 	}
 	for _, apply := range change {

@@ -2,126 +2,98 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
+	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
+	"os"
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v5"
 )
 
-//go:embed web
-var webFiles embed.FS
-
-// pagePolicy lets a page use its own files and speak to its own origin, and nothing inline (CSP 3).
-const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+// pagePolicy lets a page use its own files, run its own WebAssembly, speak to its own origin, and nothing inline (CSP 3).
+// It holds for a worker as well, whose policy is that of its script. What a page may load as a script by its URL goes
+// through one named place (Trusted Types).
+const pagePolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
+	"img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types core"
 
 // loginPath is where people log in; programs post to it, and browsers see the form there.
 const loginPath = "/v1/auth/login"
 
 const assetsPrefix = "/assets/"
 
-// page is one file of the web client, ready to be sent.
-type page struct {
-	content   []byte
-	mediaType string
-}
+// encodings of a file that was compressed when the client was built, the smallest first.
+var encodings = []struct{ name, suffix string }{{"br", ".br"}, {"gzip", ".gz"}}
 
-// pages are the web client. Assets lie under a name made of all their contents, so a browser may keep them for ever.
+// pages are the built web client. The names of its assets are made of their contents, so a browser may keep them for ever.
 type pages struct {
-	version string
-	assets  map[string]page
-	login   page
-	https   page
+	folder fs.FS
+	assets map[string]bool
+	client []byte
+	https  []byte
 }
 
+// newPages reads the client's folder, or none: then no pages are served.
 func newPages(c Config) (*pages, error) {
-	assets, version, err := readAssets()
+	p := &pages{assets: map[string]bool{}}
+	if c.Client == "" {
+		return p, nil
+	}
+	p.folder = os.DirFS(c.Client)
+	files, err := fs.ReadDir(p.folder, "assets")
 	if err != nil {
 		return nil, err
 	}
-	scheme := "https://"
-	if c.EdgeTLS == "off" {
-		scheme = "http://"
+	for _, file := range files {
+		p.assets[file.Name()] = file.Type().IsRegular()
 	}
-	values := struct{ Assets, Login string }{
-		Assets: assetsPrefix + version,
-		Login:  scheme + "api." + c.PublicDomain + loginPath,
-	}
-	p := &pages{version: version, assets: assets}
-	if p.login, err = renderPage("web/login.html", values); err != nil {
+	if p.client, err = fs.ReadFile(p.folder, "index.html"); err != nil {
 		return nil, err
 	}
-	p.https, err = renderPage("web/https.html", values)
+	p.https, err = p.render("https.html", struct{ Login string }{"http://api." + c.PublicDomain + loginPath})
 	return p, err
 }
 
-func readAssets() (map[string]page, string, error) {
-	assets, sum := map[string]page{}, sha256.New()
-	err := fs.WalkDir(webFiles, "web/assets", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := webFiles.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		name := strings.TrimPrefix(file, "web/assets/")
-		sum.Write([]byte(name))
-		sum.Write(content)
-		assets[name] = page{content, mime.TypeByExtension(path.Ext(name))}
-		return nil
-	})
-	return assets, hex.EncodeToString(sum.Sum(nil)[:8]), err
-}
-
-func renderPage(file string, values any) (page, error) {
-	tree, err := template.ParseFS(webFiles, file)
+func (p *pages) render(file string, values any) ([]byte, error) {
+	tree, err := template.ParseFS(p.folder, file)
 	if err != nil {
-		return page{}, err
+		return nil, err
 	}
 	var content bytes.Buffer
-	if err := tree.Execute(&content, values); err != nil {
-		return page{}, err
-	}
-	return page{content.Bytes(), "text/html; charset=utf-8"}, nil
+	err = tree.Execute(&content, values)
+	return content.Bytes(), err
 }
 
 // servePages answers a browser that looks for a page, and leaves everything else to the services.
 func (g *Gateway) servePages(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {
 		r := c.Request()
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead || g.pages.client == nil {
 			return next(c)
 		}
 		if name, found := strings.CutPrefix(r.URL.Path, assetsPrefix); found {
 			return g.pages.sendAsset(c, name)
 		}
-		switch {
-		case r.URL.Path == "/" && g.publicName(r.Host):
-			c.Response().Header().Set("Cache-Control", "no-store")
-			return c.Redirect(http.StatusSeeOther, loginPath)
-		case r.URL.Path == loginPath && wantsPage(r):
-			return g.pages.send(c, g.loginPage(r.Host))
-		default:
-			return next(c)
+		if r.URL.Path == "/" && g.publicName(r.Host) || r.URL.Path == loginPath && wantsPage(r) {
+			return send(c, g.page(r.Host))
 		}
+		return next(c)
 	}
 }
 
-// loginPage is the form, except where a chat client would have to do without a browser's cryptography.
-func (g *Gateway) loginPage(host string) page {
+// page is the client, except where it would have to do without a browser's cryptography.
+func (g *Gateway) page(host string) []byte {
 	if g.config.EdgeTLS == "off" && hostname(host) == g.chatName() {
 		return g.pages.https
 	}
-	return g.pages.login
+	return g.pages.client
 }
 
 func (g *Gateway) publicName(host string) bool {
@@ -135,10 +107,13 @@ func hostname(host string) string {
 }
 
 // wantsPage reports whether the client asks for HTML by name; */* is what programs send.
-func wantsPage(r *http.Request) bool {
-	for item := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		mediaType, parameters, err := mime.ParseMediaType(item)
-		if err != nil || mediaType != "text/html" {
+func wantsPage(r *http.Request) bool { return accepts(r.Header.Values("Accept"), "text/html") }
+
+// accepts reports whether a header names a value and does not refuse it by q=0 (RFC 9110 §12.4.2).
+func accepts(header []string, wanted string) bool {
+	for item := range strings.SplitSeq(strings.Join(header, ","), ",") {
+		value, parameters, err := mime.ParseMediaType(item)
+		if err != nil || value != wanted {
 			continue
 		}
 		quality, err := strconv.ParseFloat(parameters["q"], 64)
@@ -147,25 +122,50 @@ func wantsPage(r *http.Request) bool {
 	return false
 }
 
-func (p *pages) send(c *echo.Context, page page) error {
+func send(c *echo.Context, page []byte) error {
 	header := c.Response().Header()
 	header.Set("Content-Security-Policy", pagePolicy)
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Vary", "Accept")
-	return c.Blob(http.StatusOK, page.mediaType, page.content)
+	return c.Blob(http.StatusOK, "text/html; charset=utf-8", page)
 }
 
-// sendAsset also answers for a version that is not ours, while two versions run side by side; that answer is not kept.
+// sendAsset sends one file as it was compressed when it was built, never compressing by itself.
 func (p *pages) sendAsset(c *echo.Context, name string) error {
-	version, name, _ := strings.Cut(name, "/")
-	asset, found := p.assets[name]
-	if !found {
+	mediaType := mime.TypeByExtension(path.Ext(name))
+	if !p.assets[name] || mediaType == "" || isCompressed(name) {
 		return echo.ErrNotFound
 	}
-	keep := "no-store"
-	if version == p.version {
-		keep = "public, max-age=31536000, immutable"
+	header := c.Response().Header()
+	for _, encoding := range encodings {
+		if p.assets[name+encoding.suffix] && accepts(c.Request().Header.Values("Accept-Encoding"), encoding.name) {
+			header.Set("Content-Encoding", encoding.name)
+			name += encoding.suffix
+			break
+		}
 	}
-	c.Response().Header().Set("Cache-Control", keep)
-	return c.Blob(http.StatusOK, asset.mediaType, asset.content)
+	file, err := p.folder.Open("assets/" + name)
+	if err != nil {
+		return fmt.Errorf("open asset: %w", err)
+	}
+	defer func() { _ = file.Close() }() // read only
+	content, seeks := file.(io.ReadSeeker)
+	if !seeks {
+		return fmt.Errorf("open asset: %s cannot be read from any place", name)
+	}
+	header.Set("Content-Security-Policy", pagePolicy)
+	header.Set("Cache-Control", "public, max-age=31536000, immutable")
+	header.Set("Content-Type", mediaType)
+	header.Add("Vary", "Accept-Encoding")
+	http.ServeContent(c.Response(), c.Request(), "", time.Time{}, content)
+	return nil
+}
+
+func isCompressed(name string) bool {
+	for _, encoding := range encodings {
+		if strings.HasSuffix(name, encoding.suffix) {
+			return true
+		}
+	}
+	return false
 }

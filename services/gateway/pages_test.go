@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,11 +20,18 @@ func TestLoginPage(t *testing.T) {
 	}
 	t.Run("nothing runs inline, and the policy forbids it", func(t *testing.T) {
 		policy := page.header.Values("Content-Security-Policy")
-		if len(policy) != 1 || strings.Contains(policy[0], "unsafe") || !strings.Contains(policy[0], "script-src 'self';") {
+		if len(policy) != 1 || strings.Contains(policy[0], "unsafe-inline") || strings.Contains(policy[0], "'unsafe-eval'") ||
+			!strings.Contains(policy[0], "script-src 'self' 'wasm-unsafe-eval';") {
 			t.Errorf("policy: %q", policy)
 		}
-		if found := regexp.MustCompile(`<style|<script(?: [^>]*)?>[^<]|\son\w+=|\sstyle=|javascript:`).FindString(page.body); found != "" {
-			t.Errorf("inline: %q", found)
+		for _, file := range []string{"web/index.html", "web/https.html"} {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := regexp.MustCompile(`<style|<script(?: [^>]*)?>[^<]|\son\w+=|\sstyle=|javascript:`).FindString(string(source)); found != "" {
+				t.Errorf("%s has inline: %q", file, found)
+			}
 		}
 	})
 	t.Run("its files are there and may be kept", func(t *testing.T) {
@@ -36,24 +45,41 @@ func TestLoginPage(t *testing.T) {
 				t.Errorf("%s: %d %v", link[1], got.status, got.header)
 			}
 		}
-		script := strings.Replace(links[len(links)-1][1], "app.css", "texts.js", 1)
-		if got := e.get(t, script, nil); got.status == http.StatusOK && !strings.HasPrefix(got.header.Get("Content-Type"), "text/javascript") && strings.HasSuffix(script, ".js") {
-			t.Errorf("%s is %q", script, got.header.Get("Content-Type"))
+	})
+	t.Run("a worker's script carries the policy that lets it run WebAssembly", func(t *testing.T) {
+		got := e.get(t, "/assets/index-00000003.js", nil)
+		if policy := got.header.Get("Content-Security-Policy"); policy != pagePolicy || !strings.HasPrefix(got.header.Get("Content-Type"), "text/javascript") {
+			t.Errorf("%q under %q", got.header.Get("Content-Type"), policy)
 		}
 	})
-	t.Run("files of another version are served but not kept", func(t *testing.T) {
-		got := e.get(t, "/assets/0123456789abcdef/app.js", nil)
-		if got.status != http.StatusOK || got.header.Get("Cache-Control") != "no-store" {
-			t.Errorf("answered %d %v", got.status, got.header)
+	t.Run("a file goes out as it was compressed", func(t *testing.T) {
+		for accept, want := range map[string]string{"gzip, deflate, br": "br", "gzip": "gzip", "br;q=0, gzip;q=0.5": "gzip", "identity": "", "br;q=0, gzip;q=0": ""} {
+			got := e.get(t, "/assets/keys-00000004.wasm", map[string]string{"Accept-Encoding": accept})
+			if got.status != http.StatusOK || got.header.Get("Content-Encoding") != want || got.header.Get("Content-Type") != "application/wasm" || got.header.Get("Vary") != "Accept-Encoding" {
+				t.Errorf("%q: %d %v", accept, got.status, got.header)
+			}
+			if want == "" && got.body != "\x00asm\x01\x00\x00\x00" {
+				t.Errorf("%q: sent %q", accept, got.body)
+			}
 		}
 	})
 	t.Run("nothing but its files is served", func(t *testing.T) {
-		for _, path := range []string{"/assets", "/assets/x/login.html", "/assets/x/../login.html", "/assets/x/none.js", "/assets/app.js"} {
+		for _, path := range []string{"/assets", "/assets/", "/assets/../index.html", "/assets/none.js", "/assets/index-00000003.js.br", "/index.html"} {
 			if got := e.get(t, path, browser); got.status != http.StatusNotFound {
 				t.Errorf("%s answered %d", path, got.status)
 			}
 		}
 	})
+}
+
+func TestWithoutAClient(t *testing.T) {
+	e := newEdge(t, newAuthService(t), func(c *Config) { c.Client = "" })
+	if got := e.get(t, "/", map[string]string{"Host": "chat." + domain}); got.status != http.StatusNotFound {
+		t.Errorf("answered %d", got.status)
+	}
+	if _, err := New(slog.New(slog.DiscardHandler), Config{Auth: mustURL(t, "http://auth"), Client: t.TempDir()}); err == nil {
+		t.Error("a gateway whose client is missing starts")
+	}
 }
 
 func TestWhoGetsThePage(t *testing.T) {
@@ -78,16 +104,16 @@ func TestFrontDoor(t *testing.T) {
 		edgeTLS, host string
 		status        int
 	}{
-		{"internal_ca", "chat." + domain, http.StatusSeeOther},
-		{"internal_ca", "api." + domain, http.StatusSeeOther},
-		{"internal_ca", "API." + domain + ":443", http.StatusSeeOther},
+		{"internal_ca", "chat." + domain, http.StatusOK},
+		{"internal_ca", "api." + domain, http.StatusOK},
+		{"internal_ca", "API." + domain + ":443", http.StatusOK},
 		{"internal_ca", "files." + domain, http.StatusNotFound},
 		{"internal_ca", "evil.test", http.StatusNotFound},
 	} {
 		e := newEdge(t, auth, func(config *Config) { config.EdgeTLS = c.edgeTLS })
 		got := e.get(t, "/", map[string]string{"Host": c.host})
-		if got.status != c.status || (c.status == http.StatusSeeOther) != (got.header.Get("Location") == loginPath) {
-			t.Errorf("%s: %d to %q", c.host, got.status, got.header.Get("Location"))
+		if got.status != c.status || (c.status == http.StatusOK) != strings.Contains(got.body, `id="login-form"`) {
+			t.Errorf("%s: %d %.80s", c.host, got.status, got.body)
 		}
 	}
 }

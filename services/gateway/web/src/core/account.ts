@@ -1,0 +1,121 @@
+// Everything of one signed-in person on this device, from the first byte read to signing out.
+import type { Event, Me, State } from "../protocol";
+import { Chats } from "./chats";
+import { Keys } from "./crypto";
+import { Database, open, sweep } from "./db";
+import { type Frame, Live } from "./live";
+import { serial } from "./lock";
+import { People } from "./people";
+import { Recovery } from "./recovery";
+import { Problem } from "./session";
+import { Vault } from "./vault";
+import { Verifying } from "./verification";
+
+export class Account {
+  private stopped = false;
+  private ready = false;
+
+  private constructor(
+    readonly me: Me, private readonly db: Database, readonly keys: Keys, readonly people: People, readonly chats: Chats,
+    readonly live: Live, readonly recovery: Recovery, readonly verifying: Verifying,
+  ) {}
+
+  static names = (me: Me) => ({ data: `secureconnect-${me.id}-${me.deviceId}`, keys: `secureconnect-keys-${me.id}-${me.deviceId}` });
+
+  static async open(me: Me, emit: (event: Event) => void): Promise<Account> {
+    const state = (part: Partial<State>) => emit({ type: "state", part });
+    const names = Account.names(me);
+    await sweep((name) => name.startsWith(names.data) || name.startsWith(names.keys));
+    const db = new Database(await open(names.data));
+    const vault = await Vault.open(db);
+    let account: Account;
+    const quietly = (work: () => Promise<unknown>) => void work().catch((problem) => account.complain(problem));
+    const keys = await Keys.open(names.keys, vault.storeKey, db, me, {
+      keysArrived: (sessions) => quietly(async () => { await account.chats.unlock(sessions); await account.recovery.save(); }),
+      identitiesChanged: (users) => quietly(async () => {
+        if (users.includes(me.id) && account.ready) await account.recovery.judge();
+        await account.chats.identitiesChanged(users);
+      }),
+      verification: (event) => quietly(() => account.verifying.arrived(event)),
+      secret: () => quietly(() => account.recovery.judge()),
+    });
+    const live = new Live({
+      ready: () => quietly(() => account.connected()),
+      frame: (frame) => quietly(() => account.frame(frame)),
+      state: (connection) => {
+        state({ connection });
+        if (connection !== "online") account.people.away();
+      },
+    });
+    const people = new People(db, state, me.id);
+    const chats = new Chats(me.id, db, vault, keys, people, live, emit);
+    const recovery = new Recovery(keys, db, vault, {
+      state: (device) => state({ device }), key: (recoveryKey) => state({ recoveryKey }), backup: (backup) => state({ backup }),
+    });
+    const verifying = new Verifying(keys, (verification) => state({ verification }), async () => {
+      await keys.queryOwn();
+      await keys.machine.requestMissingSecretsIfNeeded();
+      await keys.pump();
+      await recovery.judge();
+      await chats.identitiesChanged(people.watched());
+    });
+    account = new Account(me, db, keys, people, chats, live, recovery, verifying);
+    await people.load();
+    await chats.load();
+    live.start();
+    quietly(() => account.begin());
+    return account;
+  }
+
+  // What needs the server once; away, it is tried again with the next connection.
+  private begin(): Promise<void> {
+    return serial("begin", async () => {
+      if (this.ready) return;
+      await this.keys.receive();
+      await this.recovery.start();
+      this.ready = true;
+      await this.chats.identitiesChanged([this.me.id]);
+    });
+  }
+
+  private async connected() {
+    await this.begin();
+    await Promise.all([this.keys.receive(), this.people.refresh(), this.chats.sync()]);
+    this.watch();
+  }
+
+  private watch() {
+    const users = this.people.watched();
+    if (users.length > 0) this.live.tell({ type: "watch", users: users.slice(0, 500) });
+  }
+
+  private async frame(frame: Frame) {
+    switch (frame.type) {
+      case "inbox": return this.keys.receive();
+      case "presence": return this.people.seen(frame["users"]);
+      case "contacts":
+        await this.people.refresh();
+        return this.watch();
+      default: return this.chats.frame(frame);
+    }
+  }
+
+  private complain(problem: unknown) {
+    if (this.stopped || (problem instanceof Problem && problem.passing)) return;
+    console.error(problem);
+  }
+
+  async stop() {
+    this.stopped = true;
+    this.live.stop();
+    this.chats.stop();
+    this.keys.close();
+    this.db.close();
+  }
+
+  // Leaves nothing behind. The browser finishes once the stores are closed.
+  async erase() {
+    await this.stop();
+    await sweep(() => false).catch(() => {});
+  }
+}

@@ -1,0 +1,192 @@
+// The core: one worker in each tab, of which one leads (Web Locks). The leader has the session, the keys, the stores
+// and the socket; the others pass their page's calls on to it and hear what it says.
+import { type Calls, emptyState, type Event, type Failure, type Me, type Method, type State } from "../protocol";
+import { Account } from "./account";
+import { call, hooks, login, logout, Problem, register, renew, resume } from "./session";
+
+type Ask = { ask: number; from: string; method: Method; args: unknown };
+type Answer = { answer: number; to: string; value?: unknown; failure?: Failure };
+type News = { news: Event };
+
+const us = crypto.randomUUID?.() ?? String(Math.random());
+const channel = new BroadcastChannel("core");
+const secure = self.isSecureContext && "locks" in navigator;
+const open = new Map<number, Ask>(); // our page's calls that wait for an answer
+let leading = false;
+let state: State = structuredClone(emptyState);
+let account: Account | null = null;
+let opening: Promise<void> = Promise.resolve();
+
+const toPage = (message: Answer | News) => postMessage(message);
+
+function emit(event: Event) {
+  if (event.type === "state") Object.assign(state, event.part);
+  toPage({ news: event });
+  if (event.type !== "notify") channel.postMessage({ news: event });
+}
+
+// — Calls —
+
+self.onmessage = ({ data }: MessageEvent<{ ask: number; method: Method; args: unknown }>) => {
+  const ask: Ask = { ...data, from: us };
+  open.set(ask.ask, ask);
+  if (leading) void answer(ask);
+  else channel.postMessage(ask);
+};
+
+channel.onmessage = ({ data }: MessageEvent<Ask | Answer | News>) => {
+  if ("ask" in data) {
+    if (leading) void answer(data);
+  } else if ("answer" in data) {
+    if (data.to === us && open.delete(data.answer)) toPage(data);
+  } else {
+    if (data.news.type === "leader" && !leading) for (const ask of open.values()) channel.postMessage(ask);
+    toPage(data);
+  }
+};
+
+async function answer({ ask, from, method, args }: Ask) {
+  const reply: Answer = { answer: ask, to: from };
+  try {
+    reply.value = await (calls[method] as (args: any) => unknown)(args);
+  } catch (problem) {
+    if (!(problem instanceof Problem)) console.error(problem);
+    const { status, code, detail, retryAfter } = problem instanceof Problem ? problem : new Problem(500, "internal");
+    reply.failure = { status, code, detail, retryAfter };
+  }
+  if (from !== us) channel.postMessage(reply);
+  else if (open.delete(ask)) toPage(reply);
+}
+
+function signedIn(): Account {
+  if (!account) throw new Problem(401, "session_ended");
+  return account;
+}
+
+const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Calls[M]> | Promise<ReturnType<Calls[M]>> } = {
+  hello: () => ({ ...state, known: true }),
+  resume: () => resumed(),
+  login: async ({ username, password, device }) => {
+    const me = await login(username, password, device);
+    await enter(me);
+    return me;
+  },
+  register: async (a) => { await register(a); },
+  logout: async () => {
+    account?.live.stop();
+    try {
+      await logout();
+    } finally {
+      await out("us");
+    }
+  },
+  sessions: async () => (await call<{ sessions: any[] }>("GET", "/v1/auth/sessions")).sessions,
+  endSession: async ({ id }) => { await call("DELETE", "/v1/auth/sessions/" + encodeURIComponent(id)); },
+  rename: async ({ name }) => {
+    const user = await call<{ display_name: string }>("PATCH", "/v1/users/me", { display_name: name });
+    emit({ type: "state", part: { me: { ...state.me!, name: user.display_name } } });
+  },
+  changePassword: async ({ current, next }) => { await call("POST", "/v1/users/me/password", { current_password: current, new_password: next }); },
+  attention: (a) => { if (account) account.chats.attention = a; },
+
+  timeline: ({ chat, ...range }) => signedIn().chats.timeline(chat, range),
+  send: ({ chat, text, replyTo }) => signedIn().chats.say(chat, (id) => ({ id, kind: "text", text, ...(replyTo && { reply_to: replyTo }) })),
+  edit: ({ chat, target, text }) => signedIn().chats.say(chat, (id) => ({ id, kind: "edit", target, text })),
+  react: ({ chat, target, key, on }) => signedIn().chats.say(chat, (id) => ({ id, kind: "react", target, key, on })),
+  remove: ({ chat, target }) => signedIn().chats.say(chat, (id) => ({ id, kind: "delete", target })),
+  again: ({ chat, id }) => signedIn().chats.again(chat, id),
+  discard: ({ chat, id }) => signedIn().chats.discard(chat, id),
+  read: ({ chat, seq }) => signedIn().chats.read(chat, seq),
+  typing: ({ chat, on }) => signedIn().chats.typing(chat, on),
+  search: ({ text, chat }) => signedIn().chats.search(text, chat),
+
+  openDirect: ({ user }) => signedIn().chats.openDirect(user),
+  createGroup: ({ name, users }) => signedIn().chats.createGroup(name, users),
+  renameGroup: ({ chat, name }) => signedIn().chats.change(chat, "PATCH", "", { name }),
+  addMembers: ({ chat, users }) => signedIn().chats.change(chat, "POST", "/members", { user_ids: users }),
+  removeMember: ({ chat, user }) => signedIn().chats.change(chat, "DELETE", "/members/" + user),
+  leave: ({ chat }) => signedIn().chats.leave(chat),
+
+  findPeople: ({ text }) => signedIn().people.find(text),
+  request: ({ user }) => signedIn().people.change("POST", "", { user_id: user }),
+  accept: ({ user }) => signedIn().people.change("POST", `/${user}/accept`),
+  reject: ({ user }) => signedIn().people.change("POST", `/${user}/reject`),
+  forget: ({ user }) => signedIn().people.change("DELETE", `/${user}`),
+  block: ({ user, on }) => signedIn().people.change(on ? "PUT" : "DELETE", `/${user}/block`),
+
+  approveIdentity: async ({ user }) => {
+    await signedIn().keys.approve(user);
+    await signedIn().chats.identitiesChanged([user]);
+  },
+  isVerified: async ({ user }) => (await signedIn().keys.judge([user])).verified.length > 0,
+  verifyUser: ({ user }) => signedIn().verifying.start(user),
+  verifyOwn: () => signedIn().verifying.start(signedIn().me.id),
+  acceptVerification: () => signedIn().verifying.accept(),
+  confirmEmoji: ({ match }) => signedIn().verifying.confirm(match),
+  endVerification: () => signedIn().verifying.end(),
+  keptRecoveryKey: () => signedIn().recovery.kept(),
+  recover: async ({ key }) => {
+    const restored = await signedIn().recovery.recover(key);
+    await signedIn().chats.unlock();
+    return { restored };
+  },
+  resetIdentity: ({ password }) => signedIn().recovery.reset(password),
+};
+
+// — Coming and going —
+
+async function resumed(): Promise<Me | null> {
+  if (state.me) return state.me;
+  const me = await resume();
+  if (me) await enter(me);
+  return me;
+}
+
+async function enter(me: Me) {
+  await account?.stop();
+  account = null;
+  emit({ type: "state", part: { ...structuredClone(emptyState), servedBy: state.servedBy, me, device: secure ? "starting" : "insecure" } });
+  if (!secure) return;
+  opening = Account.open(me, emit).then((opened) => { account = opened; });
+  try {
+    await opening;
+  } catch (problem) {
+    console.error(problem);
+    emit({ type: "state", part: { device: "failed" } });
+  }
+}
+
+async function out(by: "us" | "server") {
+  const leaving = account;
+  account = null;
+  emit({ type: "state", part: { ...structuredClone(emptyState), servedBy: state.servedBy } });
+  emit({ type: "signed-out", by });
+  if (by === "us") await leaving?.erase();
+  else await leaving?.stop();
+}
+
+hooks.renewed = () => account?.live.authenticate();
+hooks.ended = () => void out("server");
+hooks.servedBy = (host) => { if (host && host !== state.servedBy) emit({ type: "state", part: { servedBy: host } }); };
+
+async function lead() {
+  leading = true;
+  try {
+    await resumed();
+  } catch {
+    waitForServer();
+  }
+  emit({ type: "leader" });
+  for (const ask of open.values()) void answer(ask);
+  await new Promise(() => {}); // until this tab is closed
+}
+
+// The server was away when we began: the session is there as soon as it is.
+function waitForServer() {
+  setTimeout(() => {
+    if (!state.me) void renew().then(enter, (problem) => { if (problem.status !== 401) waitForServer(); });
+  }, 3000);
+}
+
+if (secure) void navigator.locks.request("core", lead);
+else void lead();

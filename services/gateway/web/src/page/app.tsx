@@ -1,0 +1,122 @@
+// What is behind the door: the list on one side, a conversation on the other, and dialogs above both.
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import "./app.css";
+import { Conversation } from "./conversation";
+import { core, listen, state } from "./core";
+import { titleOf } from "./format";
+import { Icon } from "./icons";
+import { ChatList } from "./list";
+import { GroupDialog, InfoDialog, PeopleDialog } from "./people";
+import { chat, chatId, dialog, openChat } from "./route";
+import { Recover, RecoveryKey, Verify } from "./security";
+import { SessionList, Settings, SignOut } from "./settings";
+import { text } from "./texts";
+import { toast } from "./ui";
+import icon from "../../icon.svg";
+
+export const open = (root: HTMLElement) => render(<App />, root);
+
+export function close(root: HTMLElement) {
+  render(null, root);
+  dialog.value = null;
+  openChat(null);
+}
+
+function App() {
+  useEffect(attend, [chatId.value]);
+  useEffect(() => listen(notify), []);
+  useEffect(() => {
+    addEventListener("keydown", shortcut);
+    return () => removeEventListener("keydown", shortcut);
+  }, []);
+  const unread = state.chats.value.reduce((sum, each) => sum + each.unread, 0);
+  const name = chat.value ? titleOf(chat.value) + " · " : "";
+  useEffect(() => { document.title = (unread ? `(${unread}) ` : "") + name + "SecureConnect"; }, [unread, name]);
+  if (state.device.value === "insecure") return <Insecure />;
+  return (
+    <div class="app" data-chat={chat.value ? "" : undefined}>
+      <ChatList />
+      <main class="pane">{chat.value ? <Conversation key={chat.value.id} chat={chat.value} /> : <Nothing />}</main>
+      <Dialogs />
+      <p class="toast" role="status" hidden={!toast.value}>{toast.value}</p>
+    </div>
+  );
+}
+
+function Dialogs() {
+  if (state.recoveryKey.value) return <RecoveryKey />;
+  if (state.verification.value) return <Verify />;
+  switch (dialog.value) {
+    case "people": return <PeopleDialog />;
+    case "group": return <GroupDialog />;
+    case "info": return chat.value && <InfoDialog chat={chat.value} />;
+    case "settings": return <Settings />;
+    case "recover": return <Recover />;
+    default: return null;
+  }
+}
+
+function Nothing() {
+  return (
+    <div class="nothing">
+      <Icon name="lock" size={40} />
+      <h1>{text("nothingOpen")}</h1>
+      <p>{text("nothingOpenHint")}</p>
+    </div>
+  );
+}
+
+// Without https a browser has no cryptography to offer: the account is all there is.
+function Insecure() {
+  return (
+    <div class="plain">
+      <section>
+        <h1>{text("hello")} {state.me.value?.name}</h1>
+        <p>{text("needsHttps")}</p>
+        <h2>{text("sessions")}</h2>
+        <SessionList />
+        <SignOut />
+      </section>
+    </div>
+  );
+}
+
+function attend() {
+  const tell = () => void core("attention", { chat: chatId.value, visible: document.visibilityState === "visible" && document.hasFocus() });
+  tell();
+  addEventListener("focus", tell);
+  addEventListener("blur", tell);
+  document.addEventListener("visibilitychange", tell);
+  return () => {
+    removeEventListener("focus", tell);
+    removeEventListener("blur", tell);
+    document.removeEventListener("visibilitychange", tell);
+  };
+}
+
+function notify(event: Parameters<Parameters<typeof listen>[0]>[0]) {
+  if (event.type !== "notify" || !("Notification" in window) || Notification.permission !== "granted") return;
+  try {
+    const shown = new Notification(event.title, { body: event.body, tag: event.chat, icon });
+    shown.onclick = () => {
+      window.focus();
+      openChat(event.chat);
+      shown.close();
+    };
+  } catch { /* a phone's browser has only notifications of service workers */ }
+}
+
+function shortcut(event: KeyboardEvent) {
+  if ((event.ctrlKey || event.metaKey) && event.key === "k") {
+    event.preventDefault();
+    document.getElementById("search")?.focus();
+  }
+  if (event.altKey && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+    event.preventDefault();
+    const ids = state.chats.value.map(({ id }) => id);
+    const at = ids.indexOf(chatId.value ?? "") + (event.key === "ArrowDown" ? 1 : -1);
+    const next = ids[Math.max(0, Math.min(at, ids.length - 1))];
+    if (next) openChat(next);
+  }
+}
