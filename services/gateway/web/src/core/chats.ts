@@ -274,7 +274,7 @@ export class Chats {
       if (!(error instanceof Unreadable)) throw error;
       const waits = error.why === "waiting" || error.why === "untrusted"; // for its key, or for its sender's to be known
       const entry = await row({ kind: "broken", broken: error.why });
-      return { item, entry, ...(waits && { waiting: { chat, seq: item.seq, session: error.session, item: await this.vault.seal(item) } }) };
+      return { item, entry, ...(waits && { waiting: { chat, seq: item.seq, session: error.session, why: error.why, item: await this.vault.seal(item) } }) };
     }
   }
 
@@ -298,7 +298,7 @@ export class Chats {
       if (!room) continue;
       await serial("take " + row.chat, async () => {
         const opened = await this.open(row.chat, await this.vault.open<Item>(row.item));
-        if (opened.waiting) return;
+        if (opened.waiting?.why === row.why) return;
         const tx = this.db.write("entries", "relations", "seen", "waiting", "outbox");
         tx.objectStore("waiting").delete([row.chat, row.seq]);
         if (!opened.entry) tx.objectStore("entries").delete([row.chat, row.seq]);

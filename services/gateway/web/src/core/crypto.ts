@@ -162,22 +162,25 @@ export class Keys {
     const event = JSON.stringify({
       type: "m.room.encrypted", sender: userName(sealed.sender), event_id: "$" + sealed.id, origin_server_ts: sealed.at, room_id: roomName(sealed.chat), content,
     });
-    let decrypted;
+    const open = (trust: TrustRequirement) => this.machine.decryptRoomEvent(event, new RoomId(roomName(sealed.chat)), new DecryptionSettings(trust));
+    let decrypted, restored = false;
     try {
-      decrypted = await this.machine.decryptRoomEvent(event, new RoomId(roomName(sealed.chat)), decryption());
+      decrypted = await open(TrustRequirement.CrossSigned);
     } catch (error) {
-      throw new Unreadable(reason(error), session);
+      // A key out of the backup does not say whose device it came from. Those count as legacy; nothing else here does.
+      if (reason(error) !== "untrusted") throw new Unreadable(reason(error), session);
+      decrypted = await open(TrustRequirement.CrossSignedOrLegacy).catch(() => { throw new Unreadable("untrusted", session); });
+      restored = true;
     }
     const plain = parse(decrypted.event);
     if (plain?.type !== messageType || plain.content?.id !== sealed.id) throw new Unreadable("replayed", session);
-    const warning = await this.warningFor(sealed.sender, decrypted.shieldState(false).code);
+    const warning = await this.warningFor(sealed.sender, restored || decrypted.shieldState(false).code === ShieldStateCode.AuthenticityNotGuaranteed);
     return { content: plain.content, device: decrypted.senderDevice?.toString() ?? "", ...(warning && { warning }) };
   }
 
-  private async warningFor(sender: Id, shield: ShieldStateCode | undefined): Promise<Warning | undefined> {
+  private async warningFor(sender: Id, restored: boolean): Promise<Warning | undefined> {
     if ((await this.judge([sender])).changed.length > 0) return "identity";
-    if (shield === ShieldStateCode.AuthenticityNotGuaranteed) return "restored";
-    return undefined;
+    return restored ? "restored" : undefined;
   }
 
   forgetSession(chat: Id) {

@@ -19,7 +19,7 @@ export function finished(tx: IDBTransaction): Promise<void> {
 export type Box = Uint8Array<ArrayBuffer>;
 export interface EntryRow { chat: Id; seq: number; id: Id; sender: Id; at: number; box: Box }
 export interface RelationRow { chat: Id; target: Id; seq: number; sender: Id; box: Box }
-export interface WaitingRow { chat: Id; seq: number; session: string; item: Box }
+export interface WaitingRow { chat: Id; seq: number; session: string; why: string; item: Box }
 export interface OutboxRow { id: Id; chat: Id; at: number; box: Box; body?: string; state: "sending" | "sent" | "blocked" | "failed"; failure?: string }
 export interface SeenRow { chat: Id; id: Id; seq: number }
 export interface ChatRow { id: Id; low: number; through: number; box: Box }

@@ -1,37 +1,48 @@
 // Comparing emoji (SAS) with one's own other device, or with a person. One at a time.
-import { type Emoji, Sas, UserId, VerificationMethod, type VerificationRequest } from "@matrix-org/matrix-sdk-crypto-wasm";
+import { type Emoji, OtherUserIdentity, Sas, UserId, VerificationMethod, type VerificationRequest } from "@matrix-org/matrix-sdk-crypto-wasm";
 import type { Id, Verification } from "../protocol";
 import type { Keys } from "./crypto";
 import { idOf, userName } from "./names";
-import { Problem } from "./session";
+import { call, Problem } from "./session";
+import { uuid7 } from "./uuid";
 
 const methods = () => [VerificationMethod.SasV1];
 
 export class Verifying {
   private request: VerificationRequest | null = null;
-  private others: VerificationRequest[] = []; // asked at the same time on other devices
+  private asked: string[] = []; // devices of another person that may still answer
   private sas: Sas | null = null;
   private confirmed = false;
   private starting = false;
 
   constructor(private readonly keys: Keys, private readonly emit: (state: Verification | null) => void, private readonly done: () => Promise<void>) {}
 
-  // Asks every signed device of a person; the first that answers is the one.
+  // Asks every signed device of a person in one request; the first that answers is the one.
   async start(user: Id) {
     this.end();
     await this.keys.track([user]);
+    const identity = await this.keys.identity(user);
     const devices = (await this.keys.devices(user)).filter((device) => device.deviceId.toString() !== this.keys.me.deviceId && device.isCrossSignedByOwner());
-    if (devices.length === 0) throw new Problem(400, "no_device_to_verify");
-    const asked: VerificationRequest[] = [];
-    for (const device of devices) {
-      const [request, message] = device.requestVerification(methods());
-      asked.push(request);
+    if (!identity || devices.length === 0) throw new Problem(400, "no_device_to_verify");
+    if (identity instanceof OtherUserIdentity) {
+      const [request, message] = devices[0]!.requestVerification(methods());
+      this.request = request;
+      this.asked = devices.map((device) => device.deviceId.toString());
+      const [content] = Object.values<unknown>(JSON.parse(message.body).messages[userName(user)]);
+      await this.tell(user, "m.key.verification.request", this.asked, content);
+      await this.keys.machine.markRequestAsSent(message.id, message.type, "{}");
+    } else {
+      const [request, message] = await identity.requestVerification(methods());
+      this.request = request;
       await this.keys.post([message]);
     }
-    this.others = asked;
-    for (const request of asked) this.watch(request);
-    this.request = asked[0]!;
+    this.watch(this.request);
     this.show();
+  }
+
+  private tell(user: Id, type: string, devices: string[], content: unknown) {
+    const messages = { [userName(user)]: Object.fromEntries(devices.map((device) => [device, content])) };
+    return call("PUT", `/v1/keys/sendToDevice/${type}/${uuid7()}`, { messages });
   }
 
   // An event of a verification has come in and the machine has taken it.
@@ -39,7 +50,7 @@ export class Verifying {
     const flow = event.content.transaction_id;
     if (event.type === "m.key.verification.request") {
       const request = this.keys.machine.getVerificationRequest(new UserId(event.sender), flow);
-      if (!request || (this.request && !this.over())) return;
+      if (!request || request.isCancelled() || (this.request && !this.over())) return;
       this.clear();
       this.request = request;
       this.watch(request);
@@ -52,16 +63,7 @@ export class Verifying {
   }
 
   private async advance() {
-    const ready = this.others.find((request) => request.isReady() || request.getVerification());
-    if (ready && this.others.length > 0) {
-      this.request = ready;
-      const rest = this.others.filter((request) => request !== ready);
-      this.others = [];
-      for (const request of rest) {
-        const message = request.cancel();
-        if (message) await this.keys.post([message]);
-      }
-    }
+    await this.endElsewhere();
     if (!this.request) return;
     if (this.request.isReady() && this.request.weStarted() && !this.sas && !this.starting) {
       this.starting = true;
@@ -82,6 +84,16 @@ export class Verifying {
       await this.done();
     }
     this.show();
+  }
+
+  // Another device took it: the rest need not ask any longer.
+  private async endElsewhere() {
+    const taken = this.request?.otherDeviceId?.toString();
+    if (!this.request?.isReady() || !taken || this.asked.length === 0) return;
+    const rest = this.asked.filter((device) => device !== taken);
+    this.asked = [];
+    const content = { transaction_id: this.request.flowId, code: "m.accepted", reason: "Accepted by another device" };
+    if (rest.length > 0) await this.tell(idOf(this.request.otherUserId.toString()), "m.key.verification.cancel", rest, content);
   }
 
   private take(sas: Sas) {
@@ -109,10 +121,8 @@ export class Verifying {
 
   end() {
     if (this.request && !this.over()) {
-      for (const request of new Set([this.request, ...this.others])) {
-        const message = request.cancel();
-        if (message) void this.keys.post([message]).catch(() => {});
-      }
+      const message = this.request.cancel();
+      if (message) void this.keys.post([message]).catch(() => {});
     }
     this.clear();
     this.emit(null);
@@ -120,7 +130,7 @@ export class Verifying {
 
   private clear() {
     this.request = this.sas = null;
-    this.others = [];
+    this.asked = [];
     this.confirmed = this.starting = false;
   }
 
@@ -131,6 +141,10 @@ export class Verifying {
   private show() {
     const request = this.request;
     if (!request) return;
+    if (request.isCancelled() && !this.sas && !request.weStarted()) { // before it was answered here: nothing to tell
+      this.clear();
+      return this.emit(null);
+    }
     const emoji = this.sas?.canBePresented() ? this.sas.emoji() : undefined;
     this.emit({
       flow: request.flowId,

@@ -124,8 +124,9 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
 
   // The composer or the keyboard takes room: the end stays in view.
   useEffect(() => {
-    const observer = new ResizeObserver(() => { if (place.current.end) scroller.current!.scrollTop = scroller.current!.scrollHeight; });
-    observer.observe(scroller.current!);
+    const box = scroller.current!;
+    const observer = new ResizeObserver(() => { if (place.current.end) box.scrollTop = box.scrollHeight; });
+    observer.observe(box);
     const seen = () => settle();
     addEventListener("focus", seen);
     return () => { observer.disconnect(); removeEventListener("focus", seen); };

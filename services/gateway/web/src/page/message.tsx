@@ -38,7 +38,7 @@ export function Message({ entry, chat, first, marked, onReply, onEdit, onQuote }
           )}
           <Body entry={entry} />
           <span class="meta">
-            {entry.warning && <span class="shield" title={text("warning." + entry.warning)} role="img" aria-label={text("warning." + entry.warning)}><Icon name="warning" size={14} /></span>}
+            {entry.warning && <span class={entry.warning === "identity" ? "shield alarm" : "shield"} title={text("warning." + entry.warning)} role="img" aria-label={text("warning." + entry.warning)}><Icon name={entry.warning === "identity" ? "warning" : "info"} size={14} /></span>}
             {entry.edited && <span>{text("edited")}</span>}
             <time dateTime={new Date(entry.at).toISOString()}>{clock(entry.at)}</time>
             {mine && <Ticks entry={entry} chat={chat} />}
