@@ -31,7 +31,7 @@ var recipes = []recipe{
 	{"redis", Debian13, nil},
 	{"nginx", Debian13, nil},
 	{"coturn", Debian13, []source{program("coturn-health", "./deployment/images/coturn/health")}},
-	{"service", Debian13, []source{program("secureconnect", "./cmd/secureconnect"), tree("web", "services/gateway/web")}},
+	{"service", Debian13, []source{program("secureconnect", "./cmd/secureconnect"), tree("web", "services/gateway/web"), authorities("authorities.crt")}},
 	{"cassandra", Debian12, []source{program("cassandra-setup", "./deployment/images/cassandra/setup"), jars("cassandra")}},
 }
 

@@ -33,6 +33,7 @@ function App() {
   const unread = state.chats.value.reduce((sum, each) => sum + each.unread, 0);
   const name = chat.value ? titleOf(chat.value) + " · " : "";
   useEffect(() => { document.title = (unread ? `(${unread}) ` : "") + name + "SecureConnect"; }, [unread, name]);
+  if (!state.me.value) return null;
   if (state.device.value === "insecure") return <Insecure />;
   return (
     <div class="app" data-chat={chat.value ? "" : undefined}>

@@ -1,5 +1,5 @@
 // The page's side of the core: calls that are answered, and the state it tells, as a signal for each part.
-import { signal, type Signal } from "@preact/signals";
+import { batch, signal, type Signal } from "@preact/signals";
 import workerURL from "../core/worker.ts?worker&url";
 import { type Calls, emptyState, type Event, type Failure, type Method, type State } from "../protocol";
 
@@ -17,7 +17,9 @@ let next = 0;
 export const state = Object.fromEntries(Object.entries(emptyState).map(([part, value]) => [part, signal(value)])) as { [P in keyof State]: Signal<State[P]> };
 
 function learn(part: Partial<State>) {
-  for (const [name, value] of Object.entries(part)) if (name in state) (state[name as keyof State] as Signal<unknown>).value = value;
+  batch(() => {
+    for (const [name, value] of Object.entries(part)) if (name in state) (state[name as keyof State] as Signal<unknown>).value = value;
+  });
 }
 
 worker.onmessage = ({ data }) => {

@@ -141,7 +141,7 @@ function Identity({ user }: { user: Id }) {
     <section>
       <h3>{text("encryption")}</h3>
       <p>{text(verified ? "identityVerified" : "identityUnverified").replace("{who}", nameOf(user))}</p>
-      {!verified && <Action id="verify-user" run={() => core("verifyUser", { user })}>{text("verify")}</Action>}
+      {!verified && <Action id="verify-user" run={async () => { await core("verifyUser", { user }); close(); }}>{text("verify")}</Action>}
     </section>
   );
 }
