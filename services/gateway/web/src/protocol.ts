@@ -59,6 +59,7 @@ export interface Entry {
   change?: Change;
   broken?: Broken;
   warning?: Warning;
+  until?: number; // it disappears then
   edited?: boolean;
   deleted?: boolean;
   replyTo?: { id: Id; sender: Id; text: string };

@@ -12,7 +12,7 @@ import type { Vault } from "./vault";
 import type { Conversation, Conversations, Item, ItemPage, MemberView } from "./wire";
 
 // What a device keeps of a message, sealed.
-interface Base extends Pick<Entry, "kind" | "text" | "file" | "change" | "broken" | "warning" | "deleted"> { reply_to?: Id; until?: number }
+interface Base extends Pick<Entry, "kind" | "text" | "file" | "change" | "broken" | "warning" | "deleted" | "until"> { reply_to?: Id }
 type Relation = Extract<Content, { target: Id }>;
 
 interface Room {
@@ -31,7 +31,7 @@ const maxNumber = Number.MAX_SAFE_INTEGER;
 export class Chats {
   private readonly rooms = new Map<Id, Room>();
   private readonly typists = new Map<Id, Map<Id, ReturnType<typeof setTimeout>>>();
-  private index: Map<Id, { chat: Id; seq: number; text: string }> | null = null;
+  private index: Promise<Map<Id, { chat: Id; seq: number; text: string }>> | null = null;
   private readonly flush = coalesce(() => this.flushNow());
   private retry: ReturnType<typeof setTimeout> | undefined;
   private publishing = false;
@@ -222,7 +222,7 @@ export class Chats {
     await finished(tx);
     const rows = await Promise.all([...changed].map((key) => (typeof key === "number" ? this.db.get<EntryRow>("entries", [id, key]) : this.byId(id, key))));
     const entries = (await Promise.all(rows.filter((row) => row !== undefined).map((row) => this.view(row)))).sort((a, b) => a.seq - b.seq);
-    this.learn(entries);
+    void this.learn(entries);
     return entries;
   }
 
@@ -307,7 +307,7 @@ export class Chats {
         await finished(tx);
         const rows = await Promise.all([...changed].map((key) => (typeof key === "number" ? this.db.get<EntryRow>("entries", [row.chat, key]) : this.byId(row.chat, key))));
         const entries = await Promise.all(rows.filter((found) => found !== undefined).map((found) => this.view(found)));
-        this.learn(entries);
+        void this.learn(entries);
         await this.recount(row.chat);
         this.emit({ type: "timeline", chat: row.chat, entries, gone: opened.entry ? [] : [opened.item.client_id!] });
       });
@@ -416,25 +416,24 @@ export class Chats {
   }
 
   private async views(rows: EntryRow[]): Promise<Entry[]> {
-    const entries = await Promise.all(rows.map((row) => this.view(row)));
-    const expired = await Promise.all(rows.map(async ({ box }) => ((await this.vault.open<Base>(box)).until ?? Infinity) < now()));
-    return entries.filter((_, i) => !expired[i]);
+    const waiting = await this.queue();
+    const entries = await Promise.all(rows.map((row) => this.view(row, waiting)));
+    return entries.filter(({ until }) => (until ?? Infinity) > now());
   }
 
   private byId(chat: Id, id: Id): Promise<EntryRow | undefined> {
     return request(this.db.read("entries").objectStore("entries").index("id").get([chat, id]));
   }
 
-  // An entry as it stands after all that was done to it.
-  private async view(row: EntryRow): Promise<Entry> {
-    const { reply_to, until: _, ...base } = await this.vault.open<Base>(row.box);
+  // An entry as it stands after all that was done to it, also what waits to be sent.
+  private async view(row: EntryRow, waiting?: OutboxRow[]): Promise<Entry> {
+    const { reply_to, ...base } = await this.vault.open<Base>(row.box);
     const { chat, seq, id, sender, at } = row;
     const entry: Entry = { chat, seq, id, sender, at, ...base, ...(sender === this.me && { state: "sent" as const }) };
     if (reply_to) entry.replyTo = await this.quoted(chat, reply_to);
     const relations = await this.db.all<RelationRow>("relations", IDBKeyRange.bound([chat, id, 0], [chat, id, maxNumber]));
-    const waiting = (await this.queue()).filter((row) => row.chat === chat);
-    const pending = await Promise.all(waiting.map(async ({ box }) => ({ sender: this.me, box })));
-    for (const each of [...relations, ...pending]) apply(entry, each.sender, await this.vault.open<Content>(each.box));
+    const ours = (waiting ?? await this.queue()).filter((each) => each.chat === chat).map(({ box }) => ({ sender: this.me, box }));
+    for (const each of [...relations, ...ours]) apply(entry, each.sender, await this.vault.open<Content>(each.box));
     if (entry.deleted) for (const field of ["text", "file", "reactions", "replyTo", "edited"] as const) delete entry[field];
     return entry;
   }
@@ -447,10 +446,11 @@ export class Chats {
   }
 
   private async learn(entries: Entry[]) {
-    if (!this.index) return;
+    const index = await this.index;
+    if (!index) return;
     for (const { chat, id, seq, text, deleted } of entries) {
-      if (text && !deleted) this.index.set(chat + id, { chat, seq, text: plain(text) });
-      else this.index.delete(chat + id);
+      if (text && !deleted) index.set(chat + id, { chat, seq, text: plain(text) });
+      else index.delete(chat + id);
     }
   }
 
@@ -458,8 +458,8 @@ export class Chats {
   async search(text: string, chat?: Id): Promise<Found[]> {
     const wanted = plain(text).split(/\s+/).filter(Boolean);
     if (wanted.length === 0) return [];
-    this.index ??= await this.readAll();
-    const hits = [...this.index.values()].filter((entry) => (!chat || entry.chat === chat) && wanted.every((word) => entry.text.includes(word)));
+    const index = await (this.index ??= this.readAll());
+    const hits = [...index.values()].filter((entry) => (!chat || entry.chat === chat) && wanted.every((word) => entry.text.includes(word)));
     const rows = await Promise.all(hits.slice(-500).map((hit) => this.db.get<EntryRow>("entries", [hit.chat, hit.seq])));
     const entries = await Promise.all(rows.filter((row) => row !== undefined).sort((a, b) => b.at - a.at).slice(0, 50).map((row) => this.view(row)));
     return entries.map((entry) => ({ entry, chatName: this.rooms.get(entry.chat)?.view.name ?? "" }));
@@ -467,9 +467,12 @@ export class Chats {
 
   private async readAll() {
     const index = new Map<Id, { chat: Id; seq: number; text: string }>();
-    for (const row of await this.db.all<EntryRow>("entries")) {
-      const { text, deleted } = await this.vault.open<Base>(row.box);
-      if (text && !deleted) index.set(row.chat + row.id, { chat: row.chat, seq: row.seq, text: plain(text) });
+    const rows = await this.db.all<EntryRow>("entries");
+    for (let at = 0; at < rows.length; at += 500) { // many at a time use all cores, and calls in between are answered
+      await Promise.all(rows.slice(at, at + 500).map(async (row) => {
+        const { text, deleted } = await this.vault.open<Base>(row.box);
+        if (text && !deleted) index.set(row.chat + row.id, { chat: row.chat, seq: row.seq, text: plain(text) });
+      }));
     }
     const edits = await this.db.all<RelationRow>("relations");
     for (const { chat, target, box } of edits) {

@@ -4,7 +4,7 @@ import type { Chat, Entry } from "../protocol";
 import { core, state } from "./core";
 import { day, moment, nameOf, others, sameDay, titleOf } from "./format";
 import { Icon } from "./icons";
-import { changeText, Message } from "./message";
+import { type Around, changeText, messageNode } from "./message";
 import { dialog, jump, openChat } from "./route";
 import { text } from "./texts";
 import { Timeline } from "./timeline";
@@ -89,6 +89,7 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
   const [away, setAway] = useState(false);
   const readBefore = useMemo(() => (chat.unread > 0 ? chat.read : Infinity), [chat.id]);
   const entries = timeline.entries.value;
+  const freshest = entries.find(({ seq, kind, sender }) => seq > readBefore && kind !== "event" && sender !== state.me.value?.id)?.id;
 
   // Remembers what the reader looks at, so that it stays where it is whatever comes above or below it.
   const remember = () => {
@@ -160,6 +161,8 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
     if (here) return show(id);
   };
 
+  const around = useMemo<Around>(() => ({ group: chat.kind === "group", joined: chat.joined, onReply, onEdit, onQuote: quote }), [chat.kind, chat.joined, timeline]);
+
   const toEnd = async () => {
     place.current = { end: true };
     if (timeline.atEnd) scroller.current!.scrollTop = scroller.current!.scrollHeight;
@@ -174,14 +177,14 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
           {entries.map((entry, i) => {
             const before = entries[i - 1];
             const newDay = !before || !sameDay(before.at, entry.at);
-            const fresh = entry.seq > readBefore && (!before || before.seq <= readBefore) && entry.sender !== state.me.value?.id;
+            const fresh = entry.id === freshest;
             const first = newDay || fresh || !before || before.sender !== entry.sender || before.kind === "event" || entry.at - before.at > 300_000;
             return [
               newDay && <li class="divider" key={"d-" + entry.id}><span>{day(entry.at)}</span></li>,
               fresh && <li class="divider fresh" key="fresh"><span>{text("newMessages")}</span></li>,
               entry.kind === "event"
                 ? <li class="event" key={entry.id} data-seq={entry.seq}>{changeText(entry.change!)}</li>
-                : <Message key={entry.id} entry={entry} chat={chat} first={first} marked={entry.id === timeline.mark.value} onReply={onReply} onEdit={onEdit} onQuote={quote} />,
+                : messageNode({ entry, around, first, marked: entry.id === timeline.mark.value }),
             ];
           })}
         </ol>

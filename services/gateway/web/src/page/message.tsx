@@ -1,35 +1,54 @@
 // One message, and one change of a conversation.
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, VNode } from "preact";
 import { useState } from "preact/hooks";
-import type { Change, Chat, Entry } from "../protocol";
+import type { Change, Entry } from "../protocol";
 import { core, state } from "./core";
-import { clock, nameOf, others } from "./format";
+import { clock, nameOf } from "./format";
 import { Icon } from "./icons";
+import { reached } from "./route";
 import { text } from "./texts";
 import { attempt, IconButton, PersonAvatar, say } from "./ui";
 
 const quick = ["👍", "❤️", "😂", "😮", "😢", "🙏"];
 
-interface Props {
-  entry: Entry;
-  chat: Chat;
-  first: boolean; // of several in a row from one person
-  marked: boolean;
+// What a person may do with a message, and where they see it.
+export interface Around {
+  group: boolean;
+  joined: boolean;
   onReply: (entry: Entry) => void;
   onEdit: (entry: Entry) => void;
   onQuote: (id: string) => void;
 }
 
-export function Message({ entry, chat, first, marked, onReply, onEdit, onQuote }: Props) {
+interface Props {
+  entry: Entry;
+  around: Around;
+  first: boolean; // of several in a row from one person
+  marked: boolean;
+}
+
+// Made once for as long as nothing about it changes: a list that grows leaves what it has alone.
+const made = new WeakMap<Entry, { props: Props; node: VNode }>();
+
+export function messageNode(props: Props): VNode {
+  const kept = made.get(props.entry);
+  if (kept && kept.props.around === props.around && kept.props.first === props.first && kept.props.marked === props.marked) return kept.node;
+  const node = <Message key={props.entry.id} {...props} />;
+  made.set(props.entry, { props, node });
+  return node;
+}
+
+function Message({ entry, around, first, marked }: Props) {
+  const { group, joined, onReply, onEdit, onQuote } = around;
   const mine = entry.sender === state.me.value?.id;
-  const usable = entry.kind !== "broken" && !entry.deleted && entry.seq > 0 && chat.joined;
+  const usable = entry.kind !== "broken" && !entry.deleted && entry.seq > 0 && joined;
   return (
     <li class={`message${mine ? " mine" : ""}${first ? " first" : ""}${marked ? " marked" : ""}`} id={"m-" + entry.id} data-seq={entry.seq} tabIndex={-1}>
-      {!mine && chat.kind === "group" && (first ? <PersonAvatar id={entry.sender} small /> : <span class="avatar-gap" />)}
+      {!mine && group && (first ? <PersonAvatar id={entry.sender} small /> : <span class="avatar-gap" />)}
       <div class="stack">
         <div class="bubble">
-          {!mine && first && chat.kind === "group" && <span class="sender">{nameOf(entry.sender)}</span>}
-          <span class="unseen">{mine || chat.kind === "direct" ? nameOf(entry.sender) + ": " : ""}</span>
+          {!mine && first && group && <span class="sender">{nameOf(entry.sender)}</span>}
+          <span class="unseen">{mine || !group ? nameOf(entry.sender) + ": " : ""}</span>
           {entry.replyTo && (
             <button type="button" class="quote" onClick={() => onQuote(entry.replyTo!.id)}>
               <b>{entry.replyTo.sender ? nameOf(entry.replyTo.sender) : text("someone")}</b>
@@ -41,7 +60,7 @@ export function Message({ entry, chat, first, marked, onReply, onEdit, onQuote }
             {entry.warning && <span class={entry.warning === "identity" ? "shield alarm" : "shield"} title={text("warning." + entry.warning)} role="img" aria-label={text("warning." + entry.warning)}><Icon name={entry.warning === "identity" ? "warning" : "info"} size={14} /></span>}
             {entry.edited && <span>{text("edited")}</span>}
             <time dateTime={new Date(entry.at).toISOString()}>{clock(entry.at)}</time>
-            {mine && <Ticks entry={entry} chat={chat} />}
+            {mine && <Ticks entry={entry} />}
           </span>
         </div>
         {entry.reactions && entry.reactions.length > 0 && <Reactions entry={entry} usable={usable} />}
@@ -71,13 +90,12 @@ function linked(words: string): ComponentChildren {
 }
 
 // Sent, delivered to everybody, read by everybody.
-function Ticks({ entry, chat }: { entry: Entry; chat: Chat }) {
+function Ticks({ entry }: { entry: Entry }) {
   if (entry.state === "failed" || entry.state === "blocked") return <span class="alarm" role="img" aria-label={text("notSent")}><Icon name="warning" size={15} /></span>;
   if (entry.state === "sending" || (entry.seq === 0 && entry.state !== "sent")) return <span role="img" aria-label={text("sending")} class="ticks"><Icon name="clock" size={14} /></span>;
-  const rest = others(chat);
-  const all = (reached: (member: Chat["members"][number]) => number) => entry.seq > 0 && rest.length > 0 && rest.every((member) => reached(member) >= entry.seq);
-  if (all(({ read }) => read)) return <span role="img" aria-label={text("read")} title={text("read")} class="ticks seen"><Icon name="both" size={16} /></span>;
-  if (all(({ delivered }) => delivered)) return <span role="img" aria-label={text("delivered")} title={text("delivered")} class="ticks"><Icon name="both" size={16} /></span>;
+  const { delivered, read } = reached.value;
+  if (entry.seq > 0 && read >= entry.seq) return <span role="img" aria-label={text("read")} title={text("read")} class="ticks seen"><Icon name="both" size={16} /></span>;
+  if (entry.seq > 0 && delivered >= entry.seq) return <span role="img" aria-label={text("delivered")} title={text("delivered")} class="ticks"><Icon name="both" size={16} /></span>;
   return <span role="img" aria-label={text("sent")} title={text("sent")} class="ticks"><Icon name="sent" size={16} /></span>;
 }
 
@@ -121,6 +139,7 @@ function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; 
       {open && (
         <div class="menu" role="group" aria-label={text("reactOrMore")}>
           <div class="quick">{quick.map((key) => <button type="button" key={key} aria-label={key} onClick={close(() => react(key))}>{key}</button>)}</div>
+          <button type="button" onClick={close(() => onReply(entry))}><Icon name="reply" size={17} />{text("reply")}</button>
           <button type="button" onClick={close(() => void navigator.clipboard?.writeText(entry.text ?? "").then(() => say(text("copied")), () => {}))}><Icon name="copy" size={17} />{text("copy")}</button>
           {mine && entry.kind === "text" && <button type="button" onClick={close(() => onEdit(entry))}><Icon name="edit" size={17} />{text("edit")}</button>}
           {mine && <button type="button" class="danger" onClick={close(() => void attempt(() => core("remove", { chat, target: id })))}><Icon name="trash" size={17} />{text("delete")}</button>}

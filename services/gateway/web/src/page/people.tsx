@@ -34,7 +34,7 @@ export function PeopleDialog() {
   return (
     <Dialog title={text("people")} onClose={close}>
       <label for="find-people">{text("findPeople")}</label>
-      <input id="find-people" type="search" value={query} placeholder={text("findPeopleHint")} autocomplete="off" autocapitalize="none" spellcheck={false} maxLength={64} onInput={(event) => setQuery(event.currentTarget.value)} />
+      <input id="find-people" autofocus type="search" value={query} placeholder={text("findPeopleHint")} autocomplete="off" autocapitalize="none" spellcheck={false} maxLength={64} onInput={(event) => setQuery(event.currentTarget.value)} />
       {wanted.length >= 2
         ? <Section title={text("results")} people={(found ?? []).map(known)} empty={found ? text("nobodyFound") : text("searching")} />
         : (
@@ -84,7 +84,7 @@ export function GroupDialog() {
   return (
     <Dialog title={text("newGroup")} onClose={close}>
       <label for="group-name">{text("groupName")}</label>
-      <input id="group-name" value={name} maxLength={64} autocomplete="off" onInput={(event) => setName(event.currentTarget.value)} />
+      <input id="group-name" autofocus value={name} maxLength={64} autocomplete="off" onInput={(event) => setName(event.currentTarget.value)} />
       <Choose chosen={chosen} onChange={setChosen} except={[]} />
       <div class="foot"><Action id="create-group" disabled={!name.trim() || chosen.length === 0} run={create}>{text("createGroup")}</Action></div>
     </Dialog>

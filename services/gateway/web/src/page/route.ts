@@ -12,6 +12,13 @@ export const dialog = signal<Dialog>(null);
 export const jump = signal<{ chat: Id; seq: number } | null>(null);
 export const chat = computed(() => state.chats.value.find(({ id }) => id === chatId.value) ?? null);
 
+// How far everybody else has come in the conversation that is open.
+export const reached = computed(() => {
+  const rest = (chat.value?.members ?? []).filter(({ id }) => id !== state.me.value?.id);
+  const least = (of: "delivered" | "read") => rest.length > 0 ? Math.min(...rest.map((member) => member[of])) : 0;
+  return { delivered: least("delivered"), read: least("read") };
+});
+
 addEventListener("popstate", () => { chatId.value = read(); });
 addEventListener("hashchange", () => { chatId.value = read(); });
 

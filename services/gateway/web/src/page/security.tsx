@@ -18,7 +18,7 @@ export function RecoveryKey() {
     URL.revokeObjectURL(link.href);
   };
   return (
-    <Dialog title={text("recoveryKey")} onClose={() => {}}>
+    <Dialog title={text("recoveryKey")}>
       <p>{text("recoveryKeyHint")}</p>
       <p class="key" id="recovery-key" translate={false}>{key}</p>
       <div class="buttons">

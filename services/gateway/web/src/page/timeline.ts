@@ -3,8 +3,8 @@ import { signal } from "@preact/signals";
 import type { Entry, Event, Id } from "../protocol";
 import { core, listen } from "./core";
 
-const step = 60;
-const most = 240;
+const step = 50;
+const most = 150;
 
 const order = (a: Entry, b: Entry) => (a.seq || Infinity) - (b.seq || Infinity) || a.at - b.at;
 

@@ -65,13 +65,13 @@ export function Action({ run, children, kind = "", id, disabled }: { run: () => 
   return <button type="button" class={kind} id={id} disabled={busy || disabled} onClick={go}>{children}</button>;
 }
 
-export function Dialog({ title, onClose, children, wide }: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
+export function Dialog({ title, onClose, children }: { title: string; onClose?: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
   useEffect(() => { ref.current!.showModal(); }, []);
-  const outside = (event: MouseEvent) => { if (event.target === ref.current) onClose(); };
+  const outside = (event: MouseEvent) => { if (event.target === ref.current) onClose?.(); };
   return (
-    <dialog ref={ref} class={wide ? "wide" : ""} aria-labelledby="dialog-title" onCancel={(event) => { event.preventDefault(); onClose(); }} onMouseDown={outside}>
-      <div class="dialog-head"><h2 id="dialog-title">{title}</h2><IconButton icon="close" label={text("close")} onClick={onClose} /></div>
+    <dialog ref={ref} aria-labelledby="dialog-title" onCancel={(event) => { event.preventDefault(); onClose?.(); }} onMouseDown={outside}>
+      <div class="dialog-head"><h2 id="dialog-title">{title}</h2>{onClose && <IconButton icon="close" label={text("close")} onClick={onClose} />}</div>
       <div class="dialog-body">{children}</div>
     </dialog>
   );
