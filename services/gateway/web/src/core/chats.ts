@@ -25,6 +25,7 @@ interface Room {
 interface Kept { name: string; kind: "direct" | "group"; members: Chat["members"]; joined: boolean; joinedSeq: number; head: number; read: number; at: number; expireAfter: number }
 
 const firstPage = 60;
+const olderPage = 100;
 const unreadLimit = 100;
 const maxNumber = Number.MAX_SAFE_INTEGER;
 
@@ -383,7 +384,7 @@ export class Chats {
     while (rows.length < a.limit && room.low > Math.max(room.joined, 1)) {
       const low = room.low;
       try {
-        await this.older(chat, a.limit);
+        await this.older(chat);
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
         break; // away: what is here is shown
@@ -400,13 +401,13 @@ export class Chats {
     return this.db.walk<EntryRow>("entries", IDBKeyRange.bound([chat, 0], [chat, below], false, true), "prev", limit);
   }
 
-  private older(chat: Id, limit: number) {
+  private older(chat: Id) {
     return serial("take " + chat, async () => {
       const room = this.room(chat);
-      const upTo = room.low - 1, after = Math.max(upTo - limit, 0);
+      const upTo = room.low - 1, after = Math.max(upTo - olderPage, 0);
       const items: Item[] = [];
       for (let at = after; at < upTo;) {
-        const page = await this.range(chat, at, upTo, limit);
+        const page = await this.range(chat, at, upTo, olderPage);
         items.push(...(page.items ?? []));
         if (page.through <= at) break;
         at = page.through;

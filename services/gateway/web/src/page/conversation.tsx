@@ -174,7 +174,7 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
       <div class="scroller" ref={scroller} onScroll={settle} tabIndex={0} aria-label={text("messages")} role="region">
         {timeline.loaded.value && timeline.atStart && <p class="beginning"><Icon name="lock" size={16} /> {text("beginning")}</p>}
         <ol role={"log" as never} aria-live="polite" aria-relevant="additions" aria-label={text("messages")}>
-          {entries.map((entry, i) => {
+          {entries.flatMap((entry, i) => { // one flat list: in lists of their own, equal keys would not find each other
             const before = entries[i - 1];
             const newDay = !before || !sameDay(before.at, entry.at);
             const fresh = entry.id === freshest;

@@ -3,7 +3,19 @@ import { language, text } from "./texts";
 import type { Chat, Id } from "../protocol";
 import { state } from "./core";
 
-export const clock = (at: number) => new Date(at).toLocaleTimeString(language.value, { hour: "2-digit", minute: "2-digit" });
+// A formatter costs more to make than a message to draw: one is kept for each form and language.
+function form(options: Intl.DateTimeFormatOptions): (at: number) => string {
+  const made = new Map<string, Intl.DateTimeFormat>();
+  return (at) => {
+    if (!made.has(language.value)) made.set(language.value, new Intl.DateTimeFormat(language.value, options));
+    return made.get(language.value)!.format(at);
+  };
+}
+
+export const clock = form({ hour: "2-digit", minute: "2-digit" });
+const weekday = form({ weekday: "short" });
+const shortDate = form({ day: "numeric", month: "numeric" });
+const shortDateOfYear = form({ day: "numeric", month: "numeric", year: "2-digit" });
 
 const dayOf = (at: number) => new Date(at).setHours(0, 0, 0, 0);
 export const sameDay = (a: number, b: number) => dayOf(a) === dayOf(b);
@@ -20,8 +32,8 @@ export function day(at: number): string {
 export function moment(at: number): string {
   if (sameDay(at, Date.now())) return clock(at);
   const days = (Date.now() - at) / 86_400_000;
-  if (days < 6) return new Date(at).toLocaleDateString(language.value, { weekday: "short" });
-  return new Date(at).toLocaleDateString(language.value, { day: "numeric", month: "numeric", ...(days > 300 && { year: "2-digit" }) });
+  if (days < 6) return weekday(at);
+  return (days > 300 ? shortDateOfYear : shortDate)(at);
 }
 
 export function nameOf(id: Id): string {

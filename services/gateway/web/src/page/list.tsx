@@ -19,7 +19,7 @@ export function ChatList() {
         <button type="button" class="me" aria-label={text("settings")} title={text("settings")} id="open-settings" onClick={() => { dialog.value = "settings"; }}><Avatar id={me.id} name={me.name} /></button>
         <h1>{text("conversations")}</h1>
         <span class="badged">
-          <IconButton icon="people" label={requests ? `${text("people")}, ${requests} ${text("requests").toLowerCase()}` : text("people")} id="open-people" onClick={() => { dialog.value = "people"; }} />
+          <IconButton icon="people" label={requests ? `${text("people")}, ${text("requests").toLowerCase()}: ${requests}` : text("people")} id="open-people" onClick={() => { dialog.value = "people"; }} />
           {requests > 0 && <span class="badge" aria-hidden="true">{requests}</span>}
         </span>
         <IconButton icon="plus" label={text("newGroup")} id="open-group" onClick={() => { dialog.value = "group"; }} />

@@ -38,12 +38,19 @@ export function messageNode(props: Props): VNode {
   return node;
 }
 
+// Where nothing hovers, every message shows that something can be done with it.
+const touch = matchMedia("(hover: none)").matches;
+
 function Message({ entry, around, first, marked }: Props) {
+  const [near, setNear] = useState(touch); // the pointer or the keyboard is here: the tools are drawn for one message at a time
   const { group, joined, onReply, onEdit, onQuote } = around;
   const mine = entry.sender === state.me.value?.id;
   const usable = entry.kind !== "broken" && !entry.deleted && entry.seq > 0 && joined;
   return (
-    <li class={`message${mine ? " mine" : ""}${first ? " first" : ""}${marked ? " marked" : ""}`} id={"m-" + entry.id} data-seq={entry.seq} tabIndex={-1}>
+    <li class={`message${mine ? " mine" : ""}${first ? " first" : ""}${marked ? " marked" : ""}`} id={"m-" + entry.id} data-seq={entry.seq} tabIndex={-1}
+      onPointerEnter={() => setNear(true)} onFocusIn={() => setNear(true)}
+      onPointerLeave={(event) => setNear(touch || event.currentTarget.contains(document.activeElement))}
+      onFocusOut={(event) => setNear(touch || event.currentTarget.matches(":hover") || event.currentTarget.contains(event.relatedTarget as Node | null))}>
       {!mine && group && (first ? <PersonAvatar id={entry.sender} small /> : <span class="avatar-gap" />)}
       <div class="stack">
         <div class="bubble">
@@ -66,7 +73,7 @@ function Message({ entry, around, first, marked }: Props) {
         {entry.reactions && entry.reactions.length > 0 && <Reactions entry={entry} usable={usable} />}
         <Trouble entry={entry} />
       </div>
-      {usable && <Tools entry={entry} mine={mine} onReply={onReply} onEdit={onEdit} />}
+      {usable && near && <Tools entry={entry} mine={mine} onReply={onReply} onEdit={onEdit} />}
     </li>
   );
 }
@@ -124,7 +131,7 @@ function Trouble({ entry }: { entry: Entry }) {
 }
 
 function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; onReply: (entry: Entry) => void; onEdit: (entry: Entry) => void }) {
-  const [open, setOpen] = useState(false);
+  const [open, setOpen] = useState<"above" | "below" | false>(false);
   const { chat, id } = entry;
   const me = state.me.value!.id;
   const close = (work: () => void) => () => { setOpen(false); work(); };
@@ -135,9 +142,9 @@ function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; 
   return (
     <div class="tools" onKeyDown={(event) => { if (event.key === "Escape") setOpen(false); }} onFocusOut={(event) => { if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOpen(false); }}>
       <IconButton icon="reply" label={text("reply")} onClick={() => onReply(entry)} />
-      <IconButton icon="react" label={text("reactOrMore")} expanded={open} onClick={() => setOpen(!open)} />
+      <IconButton icon="react" label={text("reactOrMore")} expanded={Boolean(open)} onClick={(event) => setOpen(!open && (roomAbove(event.currentTarget as Element) ? "above" : "below"))} />
       {open && (
-        <div class="menu" role="group" aria-label={text("reactOrMore")}>
+        <div class={"menu " + open} role="group" aria-label={text("reactOrMore")}>
           <div class="quick">{quick.map((key) => <button type="button" key={key} aria-label={key} onClick={close(() => react(key))}>{key}</button>)}</div>
           <button type="button" onClick={close(() => onReply(entry))}><Icon name="reply" size={17} />{text("reply")}</button>
           <button type="button" onClick={close(() => void navigator.clipboard?.writeText(entry.text ?? "").then(() => say(text("copied")), () => {}))}><Icon name="copy" size={17} />{text("copy")}</button>
@@ -148,6 +155,9 @@ function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; 
     </div>
   );
 }
+
+const menuHeight = 260;
+const roomAbove = (button: Element) => button.getBoundingClientRect().top - button.closest(".scroller")!.getBoundingClientRect().top > menuHeight;
 
 export function changeText({ type, by, users = [], name, role }: Change): string {
   const who = by ? nameOf(by) : text("someone");

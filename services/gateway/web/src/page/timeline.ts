@@ -1,10 +1,11 @@
 // The part of a conversation that is on the page: a window over it that moves with the reader and never grows large.
 import { signal } from "@preact/signals";
-import type { Entry, Event, Id } from "../protocol";
+import type { Entry, Event, Id, Page } from "../protocol";
 import { core, listen } from "./core";
 
-const step = 50;
-const most = 150;
+const step = 16; // drawn at once: so few that scrolling never stands still
+const screen = 30; // what one sees first
+const most = 150; // on the page
 
 const order = (a: Entry, b: Entry) => (a.seq || Infinity) - (b.seq || Infinity) || a.at - b.at;
 
@@ -16,6 +17,7 @@ export class Timeline {
   atEnd = true;
   beforeChange: () => void = () => {};
   private loading = false;
+  private place = 0; // counts the jumps: what was asked for before one is not wanted after it
   private readonly unlisten: () => void;
 
   constructor(readonly chat: Id) {
@@ -30,7 +32,8 @@ export class Timeline {
   }
 
   async toEnd() {
-    const page = await core("timeline", { chat: this.chat, limit: step });
+    this.place++;
+    const page = await core("timeline", { chat: this.chat, limit: screen });
     this.atEnd = true;
     this.atStart = page.atStart;
     this.set(page.entries);
@@ -38,7 +41,8 @@ export class Timeline {
   }
 
   async toMessage(seq: number) {
-    const page = await core("timeline", { chat: this.chat, around: seq, limit: 2 * step });
+    this.place++;
+    const page = await core("timeline", { chat: this.chat, around: seq, limit: screen });
     this.atStart = page.atStart;
     this.atEnd = page.atEnd;
     this.set(page.entries);
@@ -49,8 +53,7 @@ export class Timeline {
   older() {
     const first = this.entries.value.find(({ seq }) => seq > 0)?.seq;
     if (this.atStart || !first) return;
-    return this.load(async () => {
-      const page = await core("timeline", { chat: this.chat, before: first, limit: step });
+    return this.load({ before: first }, (page) => {
       this.atStart = page.atStart;
       const all = [...page.entries, ...this.entries.value];
       if (all.length > most) this.atEnd = false;
@@ -61,8 +64,7 @@ export class Timeline {
   newer() {
     const last = this.entries.value.findLast(({ seq }) => seq > 0)?.seq;
     if (this.atEnd || !last) return;
-    return this.load(async () => {
-      const page = await core("timeline", { chat: this.chat, after: last, limit: step });
+    return this.load({ after: last }, (page) => {
       this.atEnd = page.atEnd;
       const all = [...this.entries.value, ...page.entries];
       if (all.length > most) this.atStart = false;
@@ -70,11 +72,13 @@ export class Timeline {
     });
   }
 
-  private async load(work: () => Promise<void>) {
+  private async load(where: { before: number } | { after: number }, take: (page: Page) => void) {
     if (this.loading) return;
     this.loading = true;
+    const { place } = this;
     try {
-      await work();
+      const page = await core("timeline", { chat: this.chat, ...where, limit: step });
+      if (place === this.place) take(page);
     } finally {
       this.loading = false;
     }
