@@ -6,11 +6,15 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
+var besideSources = []string{"node_modules", "dist", "tests"}
+
 // tree is a folder of this repository as ingredients under a name of the build context: what a stage of the image builds
-// from. Left out are hidden files and what a developer's own build leaves beside the sources.
+// from. Left out are hidden files, what a developer's own build leaves beside the sources, and the tests, of which no image
+// is made.
 func tree(name, folder string) source {
 	return func(b *builder, _ context.Context) ([]ingredient, error) {
 		var all []ingredient
@@ -19,7 +23,7 @@ func tree(name, folder string) source {
 			if err != nil {
 				return err
 			}
-			if strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "dist" {
+			if strings.HasPrefix(d.Name(), ".") || slices.Contains(besideSources, d.Name()) {
 				if d.IsDir() {
 					return fs.SkipDir
 				}

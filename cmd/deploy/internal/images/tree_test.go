@@ -8,6 +8,7 @@ import (
 func TestTreeIsTheSourcesWithoutWhatIsBuiltBesideThem(t *testing.T) {
 	b := &builder{root: write(t, map[string]string{
 		"web/package.json": "{}", "web/src/page/app.tsx": "1", "web/.gitignore": "/dist/", "web/dist/index.html": "built", "web/node_modules/vite/index.js": "tool",
+		"web/tests/story.spec.ts": "2",
 	})}
 	found := func() map[string]string {
 		t.Helper()

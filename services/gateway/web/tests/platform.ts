@@ -1,0 +1,61 @@
+// Where the platform under test is, and each person's line to it.
+import { createServer } from "node:http";
+import { connect, type AddressInfo, type Socket } from "node:net";
+
+// SECURECONNECT_URL is the client's address; SECURECONNECT_EDGE says where its name leads, as a hosts line would, and
+// SECURECONNECT_PIN which public key its certificates come from. SECURECONNECT_ACCOUNTS are accounts nobody has used
+// yet: name:password, parted by blanks.
+const { SECURECONNECT_URL, SECURECONNECT_EDGE = "", SECURECONNECT_PIN, SECURECONNECT_ACCOUNTS = "" } = process.env;
+
+export const url = SECURECONNECT_URL ?? "https://chat.secureconnect.com";
+export const pin = SECURECONNECT_PIN;
+export const accounts = SECURECONNECT_ACCOUNTS.split(" ").filter(Boolean).map((account) => {
+  const [name, password] = account.split(":") as [string, string];
+  return { name, password };
+});
+
+// A line is a proxy that can be cut: what runs over it ends, and nothing gets through until it is mended.
+export class Line {
+  private readonly server = createServer();
+  private readonly ends = new Set<Socket>();
+  private down = false;
+
+  private constructor() {
+    this.server.on("connect", (request, near: Socket, head: Buffer) => {
+      if (this.down) return near.destroy();
+      const [name, port] = request.url!.split(":") as [string, string];
+      const [host, edgePort] = SECURECONNECT_EDGE ? SECURECONNECT_EDGE.split(":") : [name];
+      const far = connect(Number(edgePort ?? port), host);
+      far.once("connect", () => {
+        near.write("HTTP/1.1 200 OK\r\n\r\n");
+        far.write(head);
+        near.pipe(far).pipe(near);
+      });
+      for (const [end, other] of [[near, far], [far, near]] as const) {
+        this.ends.add(end);
+        end.on("error", () => other.destroy());
+        end.on("close", () => { this.ends.delete(end); other.destroy(); });
+      }
+    });
+  }
+
+  static async open(): Promise<Line> {
+    const line = new Line();
+    await new Promise<void>((resolve) => { line.server.listen(0, "127.0.0.1", resolve); });
+    return line;
+  }
+
+  get address() { return "http://127.0.0.1:" + (this.server.address() as AddressInfo).port; }
+
+  cut() {
+    this.down = true;
+    for (const end of this.ends) end.destroy();
+  }
+
+  mend() { this.down = false; }
+
+  close() {
+    this.cut();
+    this.server.close();
+  }
+}

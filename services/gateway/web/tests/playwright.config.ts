@@ -1,0 +1,23 @@
+import { defineConfig } from "@playwright/test";
+import { pin } from "./platform";
+
+// People wait for each other here and never for a clock: what takes longer than this does not come.
+export default defineConfig({
+  testDir: ".",
+  outputDir: "results",
+  fullyParallel: false,
+  workers: 1,
+  retries: 0,
+  timeout: 180_000,
+  expect: { timeout: 30_000 },
+  reporter: [["list", { printSteps: true }]],
+  use: {
+    actionTimeout: 30_000,
+    navigationTimeout: 30_000,
+    screenshot: "only-on-failure",
+    launchOptions: {
+      executablePath: "/usr/bin/chromium",
+      args: ["--no-sandbox", "--disable-quic", ...(pin ? ["--ignore-certificate-errors-spki-list=" + pin] : [])],
+    },
+  },
+});

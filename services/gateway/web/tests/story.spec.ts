@@ -1,0 +1,147 @@
+// Two people, one on each app host, from the first sign-in to a friend whose identity is not the one they knew.
+import { expect, test } from "@playwright/test";
+import { compare, Person } from "./person";
+import { accounts } from "./platform";
+
+const [first, second] = accounts as [Person["account"], Person["account"]];
+
+test("two people talk across two app hosts", async ({ browser }) => {
+  const step = test.step;
+  const linh = await Person.at(browser, "app-01", first);
+  const mai = await Person.at(browser, "app-02", second);
+  let recoveryKey = "";
+
+  await step("they sign in, each on an app host", async () => {
+    await Promise.all([linh.signIn(), mai.signIn()]);
+    [recoveryKey] = await Promise.all([linh.keepRecoveryKey(), mai.keepRecoveryKey()]);
+    for (const [person, host] of [[linh, "app-01"], [mai, "app-02"]] as const) {
+      await person.press("Settings");
+      await expect(person.dialog("Settings")).toContainText(host);
+      await person.close();
+    }
+  });
+
+  await step("they become contacts", async () => {
+    await linh.press("People");
+    await linh.page.getByLabel("Find people").fill(second.name);
+    await linh.press("Add contact");
+    await mai.press("People, requests: 1");
+    await mai.press("Accept");
+    await expect(mai.page.getByRole("button", { name: "Message", exact: true })).toBeVisible();
+    await mai.close();
+    await linh.press("Message");
+    await linh.isAt(second.name);
+  });
+
+  await step("they verify each other by emoji", async () => {
+    await mai.open(first.name);
+    await linh.press("Details");
+    await linh.press("Compare emoji");
+    await compare(linh, mai);
+    for (const { page } of [linh, mai]) await expect(page.locator(".head").getByRole("img", { name: "Verified" })).toBeVisible();
+  });
+
+  await step("what one says the other reads", async () => {
+    await linh.say("Chào Mai");
+    await mai.sees("Chào Mai");
+    await mai.say("Chào Linh");
+    await linh.sees("Chào Linh");
+    await expect(linh.message("Chào Mai").getByRole("img", { name: "Read" })).toBeVisible();
+  });
+
+  await step("one is away and comes back: nothing is missing, and both see one order", async () => {
+    mai.line.cut();
+    await expect(mai.page.getByText("No connection").or(mai.page.getByText("Connecting")).first()).toBeVisible();
+    const meanwhile = ["one", "two", "three"];
+    for (const words of meanwhile) {
+      await linh.say(words);
+      await expect(linh.message(words).getByRole("img", { name: "Sent" })).toBeVisible();
+    }
+    await mai.say("written on the way");
+    await expect(mai.message("written on the way").getByRole("img", { name: "Waiting to be sent" })).toBeVisible();
+    mai.line.mend();
+    const all = ["Chào Mai", "Chào Linh", ...meanwhile, "written on the way"];
+    for (const person of [linh, mai]) await expect.poll(() => person.said()).toEqual(all);
+    await expect(mai.message("written on the way").getByRole("img", { name: "Read" })).toBeVisible();
+  });
+
+  await step("they edit, react, reply and delete", async () => {
+    await linh.choose("three", "Edit");
+    await linh.page.getByLabel("Write a message").fill("four");
+    await linh.page.getByLabel("Write a message").press("Enter");
+    await expect(mai.message("four")).toContainText("edited");
+    await mai.choose("four", "👍");
+    await expect(linh.message("four").getByRole("list", { name: "Reactions" })).toContainText("👍");
+    await mai.choose("two", "Reply");
+    await mai.say("an answer");
+    await expect(linh.message("an answer").getByRole("button", { name: "two" })).toBeVisible();
+    await linh.choose("one", "Delete for everybody");
+    for (const person of [linh, mai]) {
+      await person.sees("Message deleted");
+      await expect.poll(() => person.said()).toEqual(["Chào Mai", "Chào Linh", "Message deleted", "two", "four", "written on the way", "an answer"]);
+    }
+  });
+
+  await step("one joins a group and leaves it", async () => {
+    await mai.press("New group");
+    await mai.page.getByLabel("Name of the group").fill("Phở");
+    await mai.dialog("New group").getByRole("checkbox", { name: first.name }).check();
+    await mai.press("Create group");
+    await mai.isAt("Phở");
+    await mai.say("Welcome");
+    await linh.open("Phở");
+    await linh.sees("Welcome");
+    await linh.say("Thanks");
+    await mai.sees("Thanks");
+    await linh.press("Details");
+    await linh.press("Leave group");
+    await expect(linh.page.getByText("You are no longer in this conversation.")).toBeVisible();
+    await expect(mai.page.getByRole("log").getByText(first.name + " left")).toBeVisible();
+    await mai.say("Alone");
+    await expect(mai.message("Alone").getByRole("img", { name: "Sent" })).toBeVisible();
+    expect(await linh.said()).toEqual(["Welcome", "Thanks"]);
+  });
+
+  await step("a reload brings everything back", async () => {
+    await linh.page.reload();
+    await linh.open(second.name);
+    await expect.poll(() => linh.said()).toContain("an answer");
+    const kept = await linh.page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage));
+    expect(kept).toBe("{}{}");
+  });
+
+  await step("a second device reads old messages with the recovery key", async () => {
+    const phone = await Person.at(browser, "app-02", first, { viewport: { width: 390, height: 844 } });
+    await phone.signIn();
+    await phone.press("Confirm this device");
+    await phone.dialog("Confirm this device").getByLabel("Recovery key").fill(recoveryKey);
+    await phone.press("Continue");
+    await expect(phone.dialog("Confirm this device")).toBeHidden();
+    await phone.open(second.name);
+    await expect.poll(() => phone.said()).toEqual(["Chào Mai", "Chào Linh", "Message deleted", "two", "four", "written on the way", "an answer"]);
+    await mai.open(first.name);
+    await mai.say("To both devices");
+    for (const device of [linh, phone]) await device.sees("To both devices");
+    await phone.away();
+  });
+
+  await step("a friend whose identity is not the one they knew is shown, and is written to only after a decision", async () => {
+    const stranger = await Person.at(browser, "app-01", second);
+    await stranger.signIn();
+    await stranger.press("Confirm this device");
+    await stranger.press("I have neither");
+    await stranger.dialog("Start over").getByLabel("Password").fill(second.password);
+    await stranger.dialog("Start over").getByRole("button", { name: "Start over" }).click();
+    await stranger.keepRecoveryKey();
+    const warning = linh.page.getByRole("alert").filter({ hasText: "has a new security identity" });
+    await expect(warning).toBeVisible();
+    await linh.say("Is it you?");
+    await expect(linh.message("Is it you?")).toContainText("Held back");
+    await warning.getByRole("button", { name: "Accept it" }).click();
+    await expect(warning).toBeHidden();
+    await stranger.open(first.name);
+    await stranger.sees("Is it you?");
+    await expect(linh.message("Is it you?").getByRole("img", { name: "Read" })).toBeVisible();
+    await stranger.away();
+  });
+});
