@@ -153,7 +153,6 @@ export interface Calls {
   block(a: { user: Id; on: boolean }): void;
 
   approveIdentity(a: { user: Id }): void;
-  isVerified(a: { user: Id }): boolean;
   verifyUser(a: { user: Id }): void;
   verifyOwn(): void;
   acceptVerification(): void;

@@ -32,10 +32,13 @@ export class Recovery {
   async judge() {
     const [status, device] = [await this.keys.machine.crossSigningStatus(), await this.keys.ownDevice()];
     const signed = device?.isCrossSignedByOwner() ?? false;
-    this.on.state(signed && status.hasSelfSigning && status.hasUserSigning ? "ready" : "unverified");
     const backing = await this.keys.machine.isBackupEnabled();
     this.on.backup(backing);
-    if (signed && status.hasMaster && !backing) await this.resumeBackup(status.hasUserSigning);
+    try {
+      if (signed && status.hasMaster && !backing) await this.resumeBackup(status.hasUserSigning);
+    } finally {
+      this.on.state(signed && status.hasSelfSigning && status.hasUserSigning ? "ready" : "unverified");
+    }
   }
 
   // The first device of an account. Whoever was faster is found at the next look.

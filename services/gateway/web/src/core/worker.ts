@@ -118,7 +118,6 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Ca
     await signedIn().keys.approve(user);
     await signedIn().chats.identitiesChanged([user]);
   },
-  isVerified: async ({ user }) => (await signedIn().keys.judge([user])).verified.length > 0,
   verifyUser: ({ user }) => signedIn().verifying.start(user),
   verifyOwn: () => signedIn().verifying.start(signedIn().me.id),
   acceptVerification: () => signedIn().verifying.accept(),

@@ -75,9 +75,9 @@ function Insecure() {
       <section>
         <h1>{text("hello")} {state.me.value?.name}</h1>
         <p>{text("needsHttps")}</p>
+        <SignOut />
         <h2>{text("sessions")}</h2>
         <SessionList />
-        <SignOut />
       </section>
     </div>
   );

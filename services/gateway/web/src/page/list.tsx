@@ -29,8 +29,8 @@ export function ChatList() {
         <input id="search" type="search" value={query} placeholder={text("search")} aria-label={text("search")} onInput={(event) => setQuery(event.currentTarget.value)}
           onKeyDown={(event) => { if (event.key === "Escape") { setQuery(""); event.currentTarget.blur(); } }} />
       </div>
-      <Notices />
       {query.trim() ? <Results query={query} done={() => setQuery("")} /> : <Chats />}
+      <Notices />
     </aside>
   );
 }
@@ -79,7 +79,7 @@ function preview(chat: Chat) {
   }
 }
 
-// What a person should know or do, above everything else.
+// What a person should know or do. It comes and goes by itself, so it stands where it moves nothing: below the list.
 function Notices() {
   const { connection, device, queued } = state;
   return (

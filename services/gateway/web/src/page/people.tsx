@@ -122,7 +122,7 @@ function DirectInfo({ chat }: { chat: Chat }) {
   return (
     <>
       <p class="profile"><PersonAvatar id={other.id} /><span class="who"><b>{nameOf(other.id)}</b>{person && <small>@{person.username}</small>}</span></p>
-      <Identity user={other.id} />
+      <Identity user={other.id} verified={chat.verified} />
       <div class="foot">
         {person?.relation === "contact" && <Action kind="quiet" run={() => core("forget", { user: other.id })}>{text("removeContact")}</Action>}
         {person?.relation === "blocked"
@@ -133,10 +133,7 @@ function DirectInfo({ chat }: { chat: Chat }) {
   );
 }
 
-function Identity({ user }: { user: Id }) {
-  const [verified, setVerified] = useState<boolean | null>(null);
-  useEffect(() => { void core("isVerified", { user }).then(setVerified, () => {}); }, [user, state.chats.value]);
-  if (verified === null) return null;
+function Identity({ user, verified }: { user: Id; verified: boolean }) {
   return (
     <section>
       <h3>{text("encryption")}</h3>

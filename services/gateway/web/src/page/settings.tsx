@@ -15,11 +15,11 @@ export function Settings() {
       <Profile />
       <Looks />
       <Security />
-      <h3>{text("sessions")}</h3>
-      <SessionList />
       <Password />
       <p class="hint">{text("servedBy")} {state.servedBy.value}</p>
       <div class="foot"><SignOut /></div>
+      <h3>{text("sessions")}</h3>
+      <SessionList />
     </Dialog>
   );
 }
@@ -70,6 +70,7 @@ function Security() {
   );
 }
 
+// Comes late, so it stands below everything that can be pressed.
 export function SessionList() {
   const [sessions, setSessions] = useState<SessionView[]>([]);
   const load = async () => setSessions(await core("sessions"));
