@@ -13,6 +13,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export GOFLAGS := $(strip $(GOFLAGS) -tags=goolm)
 
 GOLANGCI_LINT_VERSION := v2.15.0
+WEB := services/gateway/web
+WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
 .PHONY: help lab test check unit system figures sockets down controller engine images FORCE
@@ -33,7 +35,7 @@ down: bin/deploy ## Remove the labs, five servers or one, and all they hold
 
 test: check unit system ## Everything CI runs: linters, unit and store tests, the lab
 
-check: controller engine bin/deploy .build/tools/golangci-lint ## Linters and syntax
+check: controller engine bin/deploy .build/tools/golangci-lint $(WEB_TOOLS) ## Linters and syntax
 	deployment/lab/check.sh
 
 unit: controller engine bin/deploy ## Unit tests and adapters on real stores, with the race detector
@@ -41,7 +43,7 @@ unit: controller engine bin/deploy ## Unit tests and adapters on real stores, wi
 	.venv/bin/python -m unittest discover -s deployment/plugins/tests
 	CGO_ENABLED=1 go test -race ./...
 
-system: controller engine bin/deploy ## The lab: deploy, prove, break, repair
+system: controller engine bin/deploy $(WEB_TOOLS) ## The lab: deploy, prove, break, repair
 	bin/deploy images build
 	go test -count=1 -timeout 55m -v -tags lab,goolm ./services/e2e/...
 
@@ -71,6 +73,12 @@ engine: controller ## A Docker engine on this machine
 # The go tool decides what is stale; it takes a second when nothing is.
 bin/deploy: FORCE
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/deploy
+
+# Only the tests need Node on this machine: what is served is built in a stage of the service image.
+$(WEB_TOOLS): $(WEB)/package-lock.json
+	command -v npm >/dev/null || deployment/lab/controller.sh nodejs npm
+	npm --prefix $(WEB) ci --no-audit --no-fund --no-update-notifier
+	touch $@
 
 .build/tools/golangci-lint:
 	GOBIN=$(CURDIR)/.build/tools go install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

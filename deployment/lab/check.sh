@@ -20,6 +20,7 @@ shell_parses() { git ls-files '*.sh' .ci/run | xargs -n1 bash -n; }
 step 'gofmt' gofmt_clean
 step 'go vet' go vet -tags lab,goolm ./...
 step 'golangci-lint' golangci-lint run --allow-serial-runners --build-tags lab,goolm ./...
+step 'tsc' npm --silent --prefix services/gateway/web run check
 step 'shell syntax' shell_parses
 step 'yamllint' yamllint --strict .
 step 'ansible-lint (production)' ansible-lint --offline --strict --profile production

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install the packages a controller needs beside Go, Python 3, git and make. Does nothing when they are there.
+# Install the packages a controller needs beside Go, Python 3, git and make, and those that are named. Does nothing when they
+# are there.
 set -euo pipefail
 
-packages=(python3-venv openssh-client mmdebstrap debian-archive-keyring ca-certificates gcc libc6-dev chromium libnss3-tools)
+packages=(python3-venv openssh-client mmdebstrap debian-archive-keyring ca-certificates gcc libc6-dev chromium libnss3-tools "$@")
 missing=()
 for package in "${packages[@]}"; do
   [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")

@@ -6,6 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,14 +19,13 @@ import (
 // browser starts headless Chromium that resolves the public names to the system's edge, as hosts lines would, and trusts its CA.
 func browser(t *testing.T, s *system, edge string) context.Context {
 	t.Helper()
-	pin := sha256.Sum256(s.authority(t).RawSubjectPublicKeyInfo)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath("/usr/bin/chromium"),
 		chromedp.NoSandbox,
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.secureconnect.com "+edge+", EXCLUDE localhost"),
-		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(pin[:])),
+		chromedp.Flag("ignore-certificate-errors-spki-list", s.pin(t)),
 	)
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
@@ -68,11 +71,45 @@ func logsInWithBrowser(t *testing.T, s *system) {
 	if seen := read(t, page, chromedp.Evaluate[string](`document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)`)); seen != "{}{}" {
 		t.Errorf("a script can read %q", seen)
 	}
-	do("reload: the refresh cookie brings the session back", chromedp.Reload(), chromedp.WaitVisible(`#signed-in`))
-	if !read(t, page, chromedp.Evaluate[bool](`document.querySelector("#sessions li") !== null`)) {
-		t.Error("the page is shown before it is whole: what comes later moves its buttons from under the pointer")
+	do("keep the recovery key", chromedp.WaitVisible(`#recovery-key`), chromedp.Click(`#kept-key`), chromedp.WaitEnabled(`#key-done`), chromedp.Click(`#key-done`))
+	do("reload: the refresh cookie brings the session back", chromedp.Reload(), chromedp.WaitVisible(`#open-settings`))
+	do("open the settings", chromedp.Click(`#open-settings`), chromedp.WaitVisible(`#logout`))
+	const place = `document.querySelector("#logout").getBoundingClientRect().top`
+	before := read(t, page, chromedp.Evaluate[float64](place))
+	do("see the session", chromedp.WaitVisible(`#sessions li`))
+	if after := read(t, page, chromedp.Evaluate[float64](place)); after != before {
+		t.Errorf("what comes later moved a button from under the pointer: from %v to %v", before, after)
 	}
 	do("sign out", chromedp.Click(`#logout`), chromedp.WaitVisible(`#login-username`))
+}
+
+// Two people, one on each app host, with a browser each: they become contacts, verify each other, write, are away, share
+// a group, come with a second device and with a changed identity. The client's own tests tell it, on this system.
+func talksWithBrowsers(t *testing.T, s *system) {
+	const people = 3
+	var accounts []string
+	for range people {
+		p := s.newPerson(t, "")
+		accounts = append(accounts, p.name+":"+p.password)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	tests := exec.CommandContext(ctx, "npm", "--prefix", filepath.Join(s.root, "services/gateway/web"), "test")
+	tests.Env = append(os.Environ(),
+		"SECURECONNECT_URL=https://chat.secureconnect.com", "SECURECONNECT_EDGE="+s.prefix+".10",
+		"SECURECONNECT_PIN="+s.pin(t), "SECURECONNECT_ACCOUNTS="+strings.Join(accounts, " "))
+	said, err := tests.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	t.Logf("%s", said)
+}
+
+// pin names the key of the system's CA for a browser, which then trusts what it signs.
+func (s *system) pin(t *testing.T) string {
+	t.Helper()
+	sum := sha256.Sum256(s.authority(t).RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func read[T any](t *testing.T, page context.Context, action chromedp.Action[T]) T {

@@ -26,6 +26,7 @@ func TestFiveServers(t *testing.T) {
 		{"check mode changes nothing on untouched hosts", checksUntouchedHosts},
 		{"apply ends with a green ladder", applies},
 		{"a person logs in with a browser", logsInWithBrowser},
+		{"two people talk with browsers, one on each app host", talksWithBrowsers},
 		{"the stranger finds only the public ports", strangerFindsPublicPorts},
 		{"no secret is in a process, a container, a log or a run folder", leaksNoSecret},
 		{"a second apply changes nothing and restarts nothing", changesNothing},
