@@ -47,6 +47,7 @@ function Head({ chat }: { chat: Chat }) {
 }
 
 function subtitle(chat: Chat): string {
+  if (state.connection.value === "offline") return text("liveClosed");
   if (chat.kind === "group") return text("memberCount").replace("{count}", String(chat.members.length));
   const [other] = others(chat);
   const presence = other && state.presence.value[other.id];

@@ -144,7 +144,7 @@ function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; 
       <IconButton icon="reply" label={text("reply")} onClick={() => onReply(entry)} />
       <IconButton icon="react" label={text("reactOrMore")} expanded={Boolean(open)} onClick={(event) => setOpen(!open && (roomAbove(event.currentTarget as Element) ? "above" : "below"))} />
       {open && (
-        <div class={"menu " + open} role="group" aria-label={text("reactOrMore")}>
+        <div class={open === "below" ? "menu below" : "menu"} role="group" aria-label={text("reactOrMore")}>
           <div class="quick">{quick.map((key) => <button type="button" key={key} aria-label={key} onClick={close(() => react(key))}>{key}</button>)}</div>
           <button type="button" onClick={close(() => onReply(entry))}><Icon name="reply" size={17} />{text("reply")}</button>
           <button type="button" onClick={close(() => void navigator.clipboard?.writeText(entry.text ?? "").then(() => say(text("copied")), () => {}))}><Icon name="copy" size={17} />{text("copy")}</button>

@@ -5,7 +5,7 @@ import { core, state } from "./core";
 import { nameOf, others, titleOf } from "./format";
 import { dialog, openChat } from "./route";
 import { text } from "./texts";
-import { Action, attempt, Dialog, PersonAvatar, say } from "./ui";
+import { Action, attempt, Avatar, Dialog, PersonAvatar, say } from "./ui";
 
 const close = () => { dialog.value = null; };
 
@@ -64,7 +64,7 @@ function PersonRow({ person }: { person: Person }) {
   const { id: user, relation } = person;
   return (
     <li>
-      <PersonAvatar id={user} />
+      <Avatar id={user} name={person.name} />
       <span class="who"><b>{person.name}</b><small>@{person.username}</small></span>
       <span class="buttons">
         {relation === "contact" && <Action run={() => message(user)}>{text("message")}</Action>}
