@@ -82,6 +82,32 @@ test("two people talk across two app hosts", async ({ browser }) => {
     }
   });
 
+  await step("everything is reached without a mouse", async () => {
+    const { page } = linh, { keyboard } = page;
+    const focused = (name: string) => expect(page.getByRole("button", { name, exact: true }).and(page.locator(":focus"))).toBeVisible();
+    await page.getByRole("region", { name: "Messages" }).focus();
+    await keyboard.press("ArrowUp");
+    await expect(linh.message("an answer")).toBeFocused();
+    await keyboard.press("ArrowUp");
+    await expect(linh.message("written on the way")).toBeFocused();
+    await keyboard.press("ArrowDown");
+    for (const button of ["two", "Reply", "React, and more"]) {
+      await keyboard.press("Tab");
+      if (button !== "two") await focused(button);
+    }
+    await keyboard.press("Enter");
+    await keyboard.press("Tab");
+    await focused("👍");
+    await keyboard.press("Enter");
+    await focused("React, and more");
+    await expect(mai.message("an answer").getByRole("list", { name: "Reactions" })).toContainText("👍");
+    await page.getByRole("button", { name: "Settings" }).press("Enter");
+    await expect(linh.dialog("Settings")).toBeVisible();
+    await keyboard.press("Escape");
+    await expect(linh.dialog("Settings")).toBeHidden();
+    await focused("Settings");
+  });
+
   await step("one joins a group and leaves it", async () => {
     await mai.press("New group");
     await mai.page.getByLabel("Name of the group").fill("Phở");

@@ -164,6 +164,15 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
 
   const around = useMemo<Around>(() => ({ group: chat.kind === "group", joined: chat.joined, onReply, onEdit, onQuote: quote }), [chat.kind, chat.joined, timeline]);
 
+  // The arrows go from message to message, Tab from a message to what can be done with it.
+  const walk = (event: KeyboardEvent) => {
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+    event.preventDefault();
+    const all = Array.from(scroller.current!.querySelectorAll<HTMLElement>("li.message"));
+    const at = all.findIndex((item) => item.contains(document.activeElement));
+    all[at < 0 ? all.length - 1 : at + (event.key === "ArrowDown" ? 1 : -1)]?.focus();
+  };
+
   const toEnd = async () => {
     place.current = { end: true };
     if (timeline.atEnd) scroller.current!.scrollTop = scroller.current!.scrollHeight;
@@ -172,7 +181,7 @@ function Messages({ chat, timeline, onReply, onEdit }: MessagesProps) {
 
   return (
     <div class="scroll-box">
-      <div class="scroller" ref={scroller} onScroll={settle} tabIndex={0} aria-label={text("messages")} role="region">
+      <div class="scroller" ref={scroller} onScroll={settle} onKeyDown={walk} tabIndex={0} aria-label={text("messages")} role="region">
         {timeline.loaded.value && timeline.atStart && <p class="beginning"><Icon name="lock" size={16} /> {text("beginning")}</p>}
         <ol role={"log" as never} aria-live="polite" aria-relevant="additions" aria-label={text("messages")}>
           {entries.flatMap((entry, i) => { // one flat list: in lists of their own, equal keys would not find each other

@@ -1,6 +1,6 @@
 // One message, and one change of a conversation.
 import type { ComponentChildren, VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { Change, Entry } from "../protocol";
 import { core, state } from "./core";
 import { clock, nameOf } from "./format";
@@ -134,13 +134,18 @@ function Tools({ entry, mine, onReply, onEdit }: { entry: Entry; mine: boolean; 
   const [open, setOpen] = useState<"above" | "below" | false>(false);
   const { chat, id } = entry;
   const me = state.me.value!.id;
-  const close = (work: () => void) => () => { setOpen(false); work(); };
+  const tools = useRef<HTMLDivElement>(null);
+  const shut = () => {
+    setOpen(false);
+    tools.current!.querySelector<HTMLElement>("[aria-expanded]")!.focus(); // what had the focus goes with the menu
+  };
+  const close = (work: () => void) => () => { shut(); work(); };
   const react = (key: string) => {
     const on = !entry.reactions?.find((each) => each.key === key)?.users.includes(me);
     void attempt(() => core("react", { chat, target: id, key, on }));
   };
   return (
-    <div class="tools" onKeyDown={(event) => { if (event.key === "Escape") setOpen(false); }} onFocusOut={(event) => { if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOpen(false); }}>
+    <div class="tools" ref={tools} onKeyDown={(event) => { if (event.key === "Escape" && open) shut(); }} onFocusOut={(event) => { if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOpen(false); }}>
       <IconButton icon="reply" label={text("reply")} onClick={() => onReply(entry)} />
       <IconButton icon="react" label={text("reactOrMore")} expanded={Boolean(open)} onClick={(event) => setOpen(!open && (roomAbove(event.currentTarget as Element) ? "above" : "below"))} />
       {open && (

@@ -67,7 +67,11 @@ export function Action({ run, children, kind = "", id, disabled }: { run: () => 
 
 export function Dialog({ title, onClose, children }: { title: string; onClose?: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
-  useEffect(() => { ref.current!.showModal(); }, []);
+  useEffect(() => {
+    const before = document.activeElement;
+    ref.current!.showModal();
+    return () => { if (before instanceof HTMLElement) before.focus(); };
+  }, []);
   const outside = (event: MouseEvent) => { if (event.target === ref.current) onClose?.(); };
   return (
     <dialog ref={ref} aria-labelledby="dialog-title" onCancel={(event) => { event.preventDefault(); onClose?.(); }} onMouseDown={outside}>
