@@ -41,6 +41,7 @@ type Client struct {
 	preferHost string
 	userAgent  string
 	patience   time.Duration
+	silence    time.Duration
 	http       *http.Client
 	transport  *http.Transport
 }
@@ -60,6 +61,7 @@ func New(o Options) (*Client, error) {
 		preferHost: o.PreferHost,
 		userAgent:  valueOr(o.UserAgent, "secureconnect-client"),
 		patience:   o.Patience,
+		silence:    silence,
 		transport:  transport,
 		http: &http.Client{
 			Transport: transport,

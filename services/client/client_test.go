@@ -217,6 +217,40 @@ func TestSocketEnds(t *testing.T) {
 	})
 }
 
+// A platform that is gone without a goodbye is noticed; one that only pings is not given up.
+func TestSilentSocketEnds(t *testing.T) {
+	const pings, apart = 8, 250 * time.Millisecond
+	last := make(chan time.Time, 1)
+	c := upgraded(t, func(conn *websocket.Conn) {
+		tick := time.NewTicker(apart)
+		defer tick.Stop()
+		for range pings {
+			_ = conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second))
+			<-tick.C
+		}
+		last <- time.Now()
+		_, _, _ = conn.ReadMessage()
+		_, _, _ = conn.ReadMessage()
+	})
+	c.silence = pings * apart / 2
+	socket, err := c.DialSocket(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var timeout net.Error
+	if err := socket.Wait(ctx); !errors.As(err, &timeout) || !timeout.Timeout() || ctx.Err() != nil {
+		t.Errorf("ended with %v", err)
+	}
+	select {
+	case <-last:
+	default:
+		t.Error("given up while the platform pinged")
+	}
+}
+
 func TestPing(t *testing.T) {
 	c := upgraded(t, func(conn *websocket.Conn) { _, _, _ = conn.ReadMessage() })
 	socket, err := c.DialSocket(t.Context(), nil)

@@ -234,7 +234,8 @@ func (d *Device) lose() {
 }
 
 // Send stores a message and tells its number. It returns when the message is durable, when the platform refuses it for good, or when ctx
-// ends, after which it may still come to be stored.
+// ends, after which it may still come to be stored: an error that is ctx's says nothing of the message, whatever problem of connecting it
+// tells besides.
 func (d *Device) Send(ctx context.Context, id wire.ConversationID, body string) (wire.Sent, error) {
 	name, err := uuid.NewV7()
 	if err != nil {

@@ -34,11 +34,16 @@ var ErrClosed = errors.New("socket closed by this side")
 // socketQueue bounds the frames received and not yet taken; when it is full the socket is not read, and TCP holds the platform back.
 const socketQueue = 64
 
+// silence is how long a socket may say nothing: two of the platform's pings, which come every 25 s, and some. A machine that lost power
+// or its network sends no goodbye.
+const silence = time.Minute
+
 // Socket is one WebSocket to the platform. Its methods may be called from several goroutines.
 type Socket struct {
 	Answer Answer
 
 	conn    *websocket.Conn
+	silence time.Duration
 	writing sync.Mutex // one writer at a time (RFC 6455 forbids interleaved frames)
 	frames  chan []byte
 	pongs   chan string
@@ -82,6 +87,7 @@ func (c *Client) DialSocket(ctx context.Context, extra http.Header) (*Socket, er
 	socket := &Socket{
 		Answer:  answerOf(response),
 		conn:    conn,
+		silence: c.silence,
 		frames:  make(chan []byte, socketQueue),
 		pongs:   make(chan string, 1),
 		closing: make(chan struct{}),

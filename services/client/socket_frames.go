@@ -100,6 +100,7 @@ func (s *Socket) read() {
 	defer close(s.ended)
 	defer close(s.frames)
 	for {
+		s.heard() // also after frames that nobody took for a while
 		_, content, err := s.conn.ReadMessage()
 		if err != nil {
 			s.err = s.endOf(err)
@@ -128,7 +129,11 @@ func (s *Socket) endOf(err error) error {
 	return fmt.Errorf("read frame: %w", err)
 }
 
+// heard gives the platform more time. What fails here fails the next read.
+func (s *Socket) heard() { _ = s.conn.SetReadDeadline(time.Now().Add(s.silence)) }
+
 func (s *Socket) pong(mark string) error {
+	s.heard()
 	select {
 	case s.pongs <- mark:
 	default: // nobody waits for this one
@@ -137,6 +142,7 @@ func (s *Socket) pong(mark string) error {
 }
 
 func (s *Socket) ping(mark string) error {
+	s.heard()
 	err := s.conn.WriteControl(websocket.PongMessage, []byte(mark), time.Now().Add(5*time.Second))
 	if errors.Is(err, websocket.ErrCloseSent) {
 		return nil
