@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -123,6 +125,60 @@ func TestResendAfterTheSocketIsCut(t *testing.T) {
 	}
 	if _, err := mouth.Send(within(t), "0192f0c0-0000-7000-8000-000000000000", "x"); client.CodeOf(err) != "no_such_conversation" {
 		t.Errorf("a final refusal: %v", err)
+	}
+}
+
+// A host is killed when it has stored a message and before anybody heard so, and Redis forgets everything: the same bytes sent again, to
+// another host, are the same message.
+func TestResendAfterFlushAndKilledHost(t *testing.T) {
+	for name, killed := range map[string]error{"before_the_number_is_marked": errors.New("killed"), "before_the_answer": nil} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t)
+			dying, other := n.node(), n.node()
+			ada, bob := newUser(), newUser()
+			id := n.group(other.Service, ada, bob)
+			ears := n.device(other.url, bob, map[wire.ConversationID]int64{id: 0})
+			line := testkit.NewLine(t, dying.url[len("http://"):])
+			dead := make(chan struct{})
+			watching(nil, func(wire.Item) error {
+				line.Cut()
+				close(dead)
+				return killed
+			})(dying.Service)
+			mouth := n.device("http://"+line.Address(), ada, map[wire.ConversationID]int64{id: 0})
+			message := newClientID()
+			unheard, cancel := context.WithCancel(t.Context())
+			sending := make(chan error, 1)
+			go func() {
+				_, err := mouth.SendAs(unheard, id, message, "precious")
+				sending <- err
+			}()
+			<-dead
+			cancel()
+			if err := <-sending; err == nil {
+				t.Fatal("it was acknowledged")
+			}
+			mouth.stop()
+			dying.stop()
+
+			var first wire.Sent
+			for i := range 2 { // the second time everybody has it already
+				if err := n.direct.FlushDB(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				sent, err := n.device(other.url, ada, map[wire.ConversationID]int64{id: 0}).SendAs(within(t), id, message, "precious")
+				if err != nil || i > 0 && sent != first {
+					t.Fatalf("sent again: %+v, %v; at first %+v", sent, err, first)
+				}
+				first = sent
+				n.wantBodies(n.readAll(other.Service, bob, id), "precious")
+			}
+			n.send(other.Service, bob, id, "and on")
+			testkit.Eventually(t, patience, "both at the other", func() bool { return len(ears.bodies()) == 2 })
+			if got := ears.bodies(); !slices.Equal(got, []string{"precious", "and on"}) || len(ears.oddities()) > 0 {
+				t.Errorf("got %q, %q", got, ears.oddities())
+			}
+		})
 	}
 }
 
