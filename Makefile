@@ -17,10 +17,10 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test check unit system figures sockets down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history figures sockets down controller engine images FORCE
 
 help: ## What each target does
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 lab: controller engine bin/deploy ## Five servers on this machine, deployed and proven
 	bin/deploy images build
@@ -46,6 +46,14 @@ unit: controller engine bin/deploy ## Unit tests and adapters on real stores, wi
 system: controller engine bin/deploy $(WEB_TOOLS) ## The lab: deploy, prove, break, repair
 	bin/deploy images build
 	go test -count=1 -timeout 55m -v -tags lab,goolm ./services/e2e/...
+
+test-long: controller engine bin/deploy ## An hour of faults in a lab of its own, while people write: nothing is lost
+	bin/deploy images build
+	HISTORY_OF=test-long HISTORY_SEEDS="$${HISTORY_SEEDS:-1 2 3 4 5}" HISTORY_MINUTES="$${HISTORY_MINUTES:-12}" \
+		go test -count=1 -timeout 150m -v -tags lab,goolm -run 'TestHistory$$' ./services/e2e/
+
+history: bin/deploy ## Five minutes of faults in the running lab, while people write
+	HISTORY_OF=lab go test -count=1 -timeout 60m -v -tags lab,goolm -run 'TestHistory$$' ./services/e2e/
 
 figures: bin/deploy ## Measure the running lab against its bounds
 	FIGURES_OF=lab go test -count=1 -v -tags lab,goolm -run TestFigures ./services/e2e/
