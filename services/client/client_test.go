@@ -16,6 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
+
+	"secureconnect/services/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -215,6 +217,61 @@ func TestSocketEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// Who is taken out and in again while a device hears nothing has two times to read: the rest of the first, and the second.
+func TestDeviceThatComesBackIntoAConversation(t *testing.T) {
+	asked := make(chan wire.ClientFrame, 1)
+	items := func(seqs ...int64) (items []wire.Item) {
+		for _, seq := range seqs {
+			items = append(items, wire.Item{Seq: seq, Kind: wire.ItemMessage})
+		}
+		return items
+	}
+	c := upgraded(t, func(conn *websocket.Conn) {
+		_, _, _ = conn.ReadMessage() // auth
+		_ = conn.WriteJSON(wire.ReadyFrame{Type: wire.FrameReady, ExpiresAt: time.Now().Add(time.Hour)})
+		_, _, _ = conn.ReadMessage() // sync
+		for _, known := range []wire.ConversationID{"known", "new"} {
+			_ = conn.WriteJSON(wire.ConversationFrame{Type: wire.FrameConversation, Conversation: wire.Conversation{ID: known, JoinedSeq: 10}})
+			_ = conn.WriteJSON(wire.ItemsFrame{Type: wire.FrameItems, ConversationID: known, After: 9, Items: items(10), Through: 10, Head: 10})
+		}
+		var frame wire.ClientFrame
+		_ = conn.ReadJSON(&frame)
+		asked <- frame
+		_ = conn.WriteJSON(wire.PageFrame{Type: wire.FramePage, ID: frame.ID, ConversationID: "known", Page: wire.Page{Items: items(4, 5, 10), Through: 10, Head: 10}})
+		_, _, _ = conn.ReadMessage()
+	})
+	got := make(chan string, 10)
+	device := c.Device(DeviceOptions{
+		Token:   func(context.Context) (string, error) { return "token", nil },
+		Cursors: map[wire.ConversationID]int64{"known": 3},
+		Deliver: func(id wire.ConversationID, items []wire.Item, through int64) {
+			for _, item := range items {
+				got <- fmt.Sprint(id, " ", item.Seq)
+			}
+		},
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ended := make(chan error, 1)
+	go func() { ended <- device.Run(ctx) }()
+	for _, want := range []string{"new 10", "known 4", "known 5", "known 10"} {
+		select {
+		case item := <-got:
+			if item != want {
+				t.Errorf("given %s, want %s", item, want)
+			}
+		case <-ctx.Done():
+			t.Fatalf("never given %s", want)
+		}
+	}
+	if frame := <-asked; frame.Type != wire.FrameRange || frame.ConversationID != "known" || frame.After != 3 {
+		t.Errorf("asked %+v", frame)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // A platform that is gone without a goodbye is noticed; one that only pings is not given up.

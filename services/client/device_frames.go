@@ -118,12 +118,14 @@ func (d *Device) streamLocked(id wire.ConversationID) *stream {
 	return s
 }
 
-// begin sets the cursor of a conversation that the device has just come into: before its own joining there is nothing to see.
+// begin sets the cursor of a conversation that the device has just come into: before its own joining there is nothing to see. Where it
+// has a cursor it was a member before, and has yet to read what it missed of that time.
 func (d *Device) begin(c wire.Conversation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.streamLocked(c.ID)
-	s.through = max(s.through, c.JoinedSeq-1)
+	if d.streams[c.ID] == nil {
+		d.streams[c.ID] = &stream{through: c.JoinedSeq - 1}
+	}
 }
 
 // learn asks for conversations that the device had no cursor of.
