@@ -70,6 +70,21 @@ func TestSend(t *testing.T) {
 			t.Errorf("stored %d times", n)
 		}
 	})
+	t.Run("who_was_removed_since_has_the_same_answer_and_sends_nothing_new", func(t *testing.T) {
+		request := text("just in time")
+		first, err := s.Send(t.Context(), bob, id, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Remove(t.Context(), ada, id, bob.UserID); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := w.host().Send(t.Context(), bob, id, request); err != nil || again != first {
+			t.Errorf("got %+v, want %+v: %v", again, first, err)
+		}
+		_, err = s.Send(t.Context(), bob, id, text("too late"))
+		wantCode(t, err, "no_such_conversation")
+	})
 	t.Run("refuses", func(t *testing.T) {
 		old := uuid.Must(uuid.NewV7())
 		copy(old[:6], make([]byte, 6))

@@ -137,12 +137,12 @@ func numberAny(ctx context.Context, tx pgx.Tx, id wire.ConversationID, letters [
 		record, known := records[recordKey{l.sender, l.clientID}]
 		l.number = number{}
 		switch {
-		case !present[l.sender]:
-			l.refused = noConversation("chat.number")
 		case known && !slices.Equal(record.hash, l.hash):
 			l.refused = reused()
 		case known && (record.state == stateStored || record.state == statePending):
-			l.number = record.number
+			l.number = record.number // also of who has left since: it was sent in time
+		case !present[l.sender]:
+			l.refused = noConversation("chat.number")
 		case known:
 			voided = append(voided, record.seq)
 			fresh = append(fresh, l)
