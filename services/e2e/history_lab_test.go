@@ -21,7 +21,7 @@ func TestHistory(t *testing.T) {
 	var s *system
 	switch name := os.Getenv("HISTORY_OF"); name {
 	case "":
-		return // TestFiveServers has an act of it
+		return
 	case "lab":
 		s = &system{root: repository(t), name: name, prefix: "10.89.0", hosts: []string{"lb-01", "app-01", "app-02", "db-01", "storage-01"}}
 	default:
@@ -59,8 +59,6 @@ func historyLength(t *testing.T) time.Duration {
 	}
 	return length
 }
-
-func keepsHistoryUnderFaults(t *testing.T, s *system) { keepsHistory(t, s, historySeeds(t)[0]) }
 
 const (
 	crowdRate  = 30 // messages a second

@@ -37,7 +37,6 @@ func TestFiveServers(t *testing.T) {
 		{"a cancelled apply is finished by the next", cancels},
 		{"the WAF refuses attacks and lets people talk", switchesWAF},
 		{"login works with app-01 stopped", survivesStoppedApp},
-		{"no acknowledged message is lost, doubled or out of order under faults", keepsHistoryUnderFaults},
 		{"every node restarted, verify is green", survivesRestarts},
 		{"the figures are reached", reachesFigures},
 	} {
