@@ -41,7 +41,7 @@ check: controller engine bin/deploy .build/tools/golangci-lint $(WEB_TOOLS) ## L
 unit: controller engine bin/deploy ## Unit tests and adapters on real stores, with the race detector
 	bin/deploy images build
 	.venv/bin/python -m unittest discover -s deployment/plugins/tests
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race -timeout 25m ./...
 
 system: controller engine bin/deploy $(WEB_TOOLS) ## The lab: deploy, prove, break, repair
 	bin/deploy images build
