@@ -102,7 +102,7 @@ export interface State {
 }
 
 export const emptyState: State = {
-  me: null, connection: "offline", device: "starting", servedBy: "", recoveryKey: "", backup: false,
+  me: null, connection: "connecting", device: "starting", servedBy: "", recoveryKey: "", backup: false,
   chats: [], people: {}, contacts: [], presence: {}, typing: {}, verification: null, queued: 0,
 };
 
