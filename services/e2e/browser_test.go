@@ -92,7 +92,7 @@ func talksWithBrowsers(t *testing.T, s *system) {
 		p := s.newPerson(t, "")
 		accounts = append(accounts, p.name+":"+p.password)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 	defer cancel()
 	tests := exec.CommandContext(ctx, "npm", "--prefix", filepath.Join(s.root, "services/gateway/web"), "test")
 	tests.Env = append(os.Environ(),
