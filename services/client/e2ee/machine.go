@@ -26,10 +26,10 @@ import (
 
 // Errors of reading and writing. Of reading, all but ErrNoKey are final.
 var (
-	ErrNoKey       = errors.New("the key of this message has not come")
-	ErrNotEnciphed = errors.New("not an encrypted message")
-	ErrUnsigned    = errors.New("sent by a device that its owner has not signed")
-	ErrRelabelled  = errors.New("a message under another name, or a second time")
+	ErrNoKey        = errors.New("the key of this message has not come")
+	ErrNotEncrypted = errors.New("not an encrypted message")
+	ErrUnsigned     = errors.New("sent by a device that its owner has not signed")
+	ErrRelabelled   = errors.New("a message under another name, or a second time")
 )
 
 // IdentityChangedError stops sending: User's identity is not the one this device knew, and nobody has approved it.
@@ -54,12 +54,11 @@ type Machine struct {
 	olm     *crypto.OlmMachine
 	rooms   *rooms
 
-	writing sync.Mutex // a ratchet has one hand on it
-	syncing sync.Mutex
+	syncing sync.Mutex // one at a time waits for keys
 	since   string
 
-	reading sync.Mutex
-	read    map[wire.ConversationID]map[wire.ClientID]int64 // where each message was seen
+	mu   sync.Mutex                                      // the library's machine has one hand on it
+	read map[wire.ConversationID]map[wire.ClientID]int64 // where each message was seen
 }
 
 // New makes the keys of a device and publishes them. The device is not signed yet: Bootstrap or Join does that, and before it nobody
@@ -91,6 +90,8 @@ type Identity = crypto.CrossSigningSeeds
 
 // Bootstrap makes the identity of a user who has none, and signs this device with it.
 func (m *Machine) Bootstrap(ctx context.Context) (Identity, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	keys, err := m.olm.GenerateCrossSigningKeys()
 	if err != nil {
 		return Identity{}, fmt.Errorf("make identity: %w", err)
@@ -103,6 +104,8 @@ func (m *Machine) Bootstrap(ctx context.Context) (Identity, error) {
 
 // Join signs this device with the identity that its user has already.
 func (m *Machine) Join(ctx context.Context, identity Identity) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.olm.ImportCrossSigningKeys(identity); err != nil {
 		return fmt.Errorf("take identity: %w", err)
 	}
@@ -134,6 +137,12 @@ func (m *Machine) sign(ctx context.Context) error {
 // Fingerprint is the public identity of a user, as this device sees it now; two people who compare it know that nobody is between them.
 // It is "" for whoever has none.
 func (m *Machine) Fingerprint(ctx context.Context, user wire.UserID) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fingerprint(ctx, user)
+}
+
+func (m *Machine) fingerprint(ctx context.Context, user wire.UserID) (string, error) {
 	if err := m.look(ctx, []wire.UserID{user}); err != nil {
 		return "", err
 	}
@@ -146,7 +155,9 @@ func (m *Machine) Fingerprint(ctx context.Context, user wire.UserID) (string, er
 
 // Verify says that a person has compared the fingerprint of user: that identity is approved, on all devices.
 func (m *Machine) Verify(ctx context.Context, user wire.UserID, fingerprint string) error {
-	if shown, err := m.Fingerprint(ctx, user); err != nil {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if shown, err := m.fingerprint(ctx, user); err != nil {
 		return err
 	} else if shown != fingerprint {
 		return &IdentityChangedError{user}
@@ -173,6 +184,8 @@ func (m *Machine) Sync(ctx context.Context, wait time.Duration) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.olm.ProcessSyncResponse(ctx, response, m.since)
 	m.since = page.NextBatch
 	if !slices.Contains(page.DeviceUnusedFallbackKeys, string(id.KeyAlgorithmSignedCurve25519)) {
@@ -269,8 +282,8 @@ func (m *Machine) approved(ctx context.Context, user wire.UserID) error {
 // Encrypt turns content into the body of a message that the members can read, and nobody else. The members must be those of now: who has
 // left since the last message reads no more, who has come since reads from here on.
 func (m *Machine) Encrypt(ctx context.Context, conversation wire.ConversationID, members []wire.UserID, content Content) (string, error) {
-	m.writing.Lock()
-	defer m.writing.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	room := roomOf(conversation)
 	if err := m.look(ctx, members); err != nil {
 		return "", err
@@ -307,8 +320,10 @@ func (m *Machine) Encrypt(ctx context.Context, conversation wire.ConversationID,
 func (m *Machine) Decrypt(ctx context.Context, conversation wire.ConversationID, item wire.Item) (Content, error) {
 	encrypted := new(event.EncryptedEventContent)
 	if item.At == nil || json.Unmarshal([]byte(item.Body), encrypted) != nil || encrypted.Algorithm != id.AlgorithmMegolmV1 {
-		return Content{}, ErrNotEnciphed
+		return Content{}, ErrNotEncrypted
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	decrypted, err := m.olm.DecryptMegolmEvent(ctx, &event.Event{
 		ID: eventOf(item.ClientID), RoomID: roomOf(conversation), Sender: matrixUser(item.Sender), Type: event.EventEncrypted,
 		Timestamp: item.At.UnixMilli(), Content: event.Content{VeryRaw: json.RawMessage(item.Body), Parsed: encrypted},
@@ -335,8 +350,6 @@ func (m *Machine) Decrypt(ctx context.Context, conversation wire.ConversationID,
 
 // first notes where a message was read, and reports false when it was read elsewhere before.
 func (m *Machine) first(conversation wire.ConversationID, item wire.Item) bool {
-	m.reading.Lock()
-	defer m.reading.Unlock()
 	seen := m.read[conversation]
 	if seen == nil {
 		seen = map[wire.ClientID]int64{}
