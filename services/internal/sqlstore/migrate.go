@@ -161,7 +161,7 @@ func (s *Store) define(ctx context.Context, statement string) error {
 
 func overtaken(err error) bool {
 	switch sqlState(err) {
-	case codeSerialization, codeDeadlock, codeUniqueViolation, "42P07", "42701": // duplicate table, duplicate column
+	case codeSerialization, codeDeadlock, codeUniqueViolation, "42P07", "42701", "42710": // duplicate table, column, object (a table's type)
 		return true
 	case "XX000": // "tuple concurrently updated"
 		return true
