@@ -16,6 +16,9 @@ func Every(ctx context.Context, log *slog.Logger, interval time.Duration, what s
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+			if ctx.Err() != nil { // select takes either of two that are ready
+				return nil
+			}
 			if err := once(ctx); err != nil && ctx.Err() == nil {
 				log.Warn("not swept, next time then", "what", what, "error", err)
 			}
