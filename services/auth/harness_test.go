@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,29 +27,11 @@ var (
 	cheap = cost{memory: 64, passes: 1, threads: 1}
 )
 
-// clock is the time as a test sets it.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is auth on real stores, spoken to over HTTP.
 type world struct {
 	*Service
 	t      *testing.T
-	clock  *clock
+	clock  *testkit.Clock
 	server *httptest.Server
 	log    *syncBuffer
 }
@@ -62,7 +43,7 @@ func withRegistration(mode string) option   { return func(p *Parts) { p.Registra
 
 func newWorld(t *testing.T, options ...option) *world {
 	t.Helper()
-	clock, log := &clock{now: time.Now()}, &syncBuffer{}
+	clock, log := testkit.NewClock(), &syncBuffer{}
 	sql := testkit.Postgres(t)
 	if _, err := sql.Migrate(t.Context(), slog.New(slog.DiscardHandler), Migrations()...); err != nil {
 		t.Fatal(err)

@@ -9,9 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
@@ -31,29 +29,11 @@ const noUser = wire.UserID("00000000-0000-0000-0000-000000000000")
 
 const password = "correct horse battery"
 
-// clock is the time as a test sets it.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is contacts beside auth, on real stores.
 type world struct {
 	*contacts.Service
 	t       *testing.T
-	clock   *clock
+	clock   *testkit.Clock
 	address config.Secret
 	sql     *sqlstore.Store
 	auth    *auth.Service
@@ -64,7 +44,7 @@ func newWorld(t *testing.T) *world { return newWorldWith(t, nil) }
 
 func newWorldWith(t *testing.T, hints *redis.Client) *world {
 	t.Helper()
-	clock, log := &clock{now: time.Now()}, slog.New(slog.DiscardHandler)
+	clock, log := testkit.NewClock(), slog.New(slog.DiscardHandler)
 	address := testkit.PostgresURL(t)
 	sql := testkit.OpenPostgres(t, address)
 	if _, err := sql.Migrate(t.Context(), log, auth.Migrations()...); err != nil {

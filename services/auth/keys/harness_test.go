@@ -14,9 +14,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"maunium.net/go/mautrix/crypto/canonicaljson"
 
@@ -33,37 +31,19 @@ const password = "correct horse battery"
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// clock is the time as a test sets it.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is auth with its key directory on a real store, spoken to over HTTP.
 type world struct {
 	t         *testing.T
 	sql       *sqlstore.Store
 	auth      *auth.Service
 	directory *keys.Service
-	clock     *clock
+	clock     *testkit.Clock
 	server    *httptest.Server
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	sql, clock := testkit.Postgres(t), &clock{now: time.Now()}
+	sql, clock := testkit.Postgres(t), testkit.NewClock()
 	if _, err := sql.Migrate(t.Context(), quiet, auth.Migrations()...); err != nil {
 		t.Fatal(err)
 	}

@@ -51,23 +51,16 @@ func (s *Store) Migrate(ctx context.Context, log *slog.Logger, lease Alone, all 
 }
 
 func (s *Store) migrateOwner(ctx context.Context, log *slog.Logger, migrations Migrations) (int, error) {
-	wanted, err := migration.Read(migrations.Files, ".cql")
-	if err != nil {
-		return 0, err
-	}
 	applied, err := s.applied(ctx, migrations.Owner)
 	if err != nil {
 		return 0, err
 	}
+	pending, err := migration.Pending(migrations.Files, ".cql", applied)
+	if err != nil {
+		return 0, err
+	}
 	steps := 0
-	for _, m := range wanted {
-		done, err := m.Done(applied)
-		if err != nil {
-			return steps, err
-		}
-		if done {
-			continue
-		}
+	for _, m := range pending {
 		if err := s.define(ctx, m.Statement); err != nil {
 			return steps, fmt.Errorf("migration %s: %w", m, err)
 		}

@@ -22,20 +22,30 @@ type Step struct {
 
 func (s Step) String() string { return fmt.Sprintf("%04d_%s", s.Version, s.Name) }
 
-// Done tells whether applied, checksums by version, has the step, and fails where it has another one under its number.
-func (s Step) Done(applied map[int]string) (bool, error) {
-	known, done := applied[s.Version]
-	if done && known != s.Checksum {
-		return false, fmt.Errorf("migration %s is not the one that was applied: a migration never changes", s)
+// Pending gives the steps of a folder, in order, that applied, checksums by version, has not. It fails where applied has another one under
+// a step's number.
+func Pending(files fs.FS, extension string, applied map[int]string) ([]Step, error) {
+	all, err := read(files, extension)
+	if err != nil {
+		return nil, err
 	}
-	return done, nil
+	var pending []Step
+	for _, step := range all {
+		switch checksum, done := applied[step.Version]; {
+		case !done:
+			pending = append(pending, step)
+		case checksum != step.Checksum:
+			return nil, fmt.Errorf("migration %s is not the one that was applied: a migration never changes", step)
+		}
+	}
+	return pending, nil
 }
 
 var namePattern = regexp.MustCompile(`^(\d{4})_([a-z0-9_]+)(\.[a-z]+)$`)
 
-// Read gives the steps of a folder in order, and refuses a gap, a twin or a stray file. The extension is that of the
+// read gives the steps of a folder in order, and refuses a gap, a twin or a stray file. The extension is that of the
 // store's language, with its dot.
-func Read(files fs.FS, extension string) ([]Step, error) {
+func read(files fs.FS, extension string) ([]Step, error) {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("list migrations: %w", err)

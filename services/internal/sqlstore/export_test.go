@@ -23,6 +23,6 @@ func (s *Store) TakeLease(ctx context.Context, holder string, lasts time.Duratio
 }
 
 func (m Migrations) Check() error {
-	_, err := migration.Read(m.Files, ".sql")
+	_, err := migration.Pending(m.Files, ".sql", nil)
 	return err
 }

@@ -84,23 +84,16 @@ func (s *Store) alone(ctx context.Context, leaseTime time.Duration, work func(he
 }
 
 func (s *Store) migrateOwner(ctx context.Context, log *slog.Logger, migrations Migrations) (int, error) {
-	wanted, err := migration.Read(migrations.Files, ".sql")
-	if err != nil {
-		return 0, err
-	}
 	applied, err := s.applied(ctx, migrations.Owner)
 	if err != nil {
 		return 0, err
 	}
+	pending, err := migration.Pending(migrations.Files, ".sql", applied)
+	if err != nil {
+		return 0, err
+	}
 	steps := 0
-	for _, m := range wanted {
-		done, err := m.Done(applied)
-		if err != nil {
-			return steps, err
-		}
-		if done {
-			continue
-		}
+	for _, m := range pending {
 		if err := s.apply(ctx, migrations.Owner, m); err != nil {
 			return steps, fmt.Errorf("migration %s: %w", m, err)
 		}
