@@ -74,7 +74,12 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, sql: testkit.PostgresURL(t), cql: testkit.Cassandra(t), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
+	return newWorldOn(t, testkit.PostgresURL(t))
+}
+
+func newWorldOn(t testing.TB, sql config.Secret) *world {
+	t.Helper()
+	w := &world{t: t, sql: sql, cql: testkit.Cassandra(t), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
 	w.store = testkit.OpenPostgres(t, w.sql)
 	if _, err := migrate(t.Context(), quiet, w.store, w.cql); err != nil {
 		t.Fatal(err)

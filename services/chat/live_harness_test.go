@@ -41,7 +41,12 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	n := &network{world: newWorld(t), signer: newSigner(t), store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
+	return newNetworkOn(t, testkit.PostgresURL(t))
+}
+
+func newNetworkOn(t *testing.T, sql config.Secret) *network {
+	t.Helper()
+	n := &network{world: newWorldOn(t, sql), signer: newSigner(t), store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
 	n.verifier = sync.OnceValues(func() (*token.Verifier, error) { return token.NewVerifier(n.signer.Keys()) })
 	n.direct = redisstore.Open(n.store)
 	t.Cleanup(func() { _ = n.direct.Close() })

@@ -25,7 +25,7 @@ import (
 //	go test -run '^$' -bench StoredMessage -benchtime 1x ./services/chat/
 func BenchmarkStoredMessage(b *testing.B) {
 	w := newWorld(b)
-	sql := testkit.DurablePostgres(b)
+	sql := testkit.OpenPostgres(b, testkit.DurablePostgresURL(b))
 	if _, err := migrate(b.Context(), quiet, sql, w.cql); err != nil {
 		b.Fatal(err)
 	}

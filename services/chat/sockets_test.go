@@ -23,7 +23,7 @@ import (
 	"secureconnect/services/internal/wire"
 )
 
-// How many sockets the figure is taken with: SOCKETS, which `make sockets` sets to 10,000.
+// How many sockets the figure is taken with: SOCKETS, which `make load` sets to 10,000.
 const (
 	socketsSetting = "SOCKETS"
 	hostSetting    = "SOCKETS_HOST" // set in the process that is measured
@@ -46,7 +46,7 @@ func TestIdleSocketsAreCheap(t *testing.T) {
 	}
 	n := newNetwork(t)
 	h := n.measuredHost()
-	sessions := n.crowd(count)
+	sessions, _ := n.crowd(count)
 	tokens := make([]string, count)
 	for i, session := range sessions {
 		tokens[i] = n.token(session, time.Now())
@@ -72,14 +72,15 @@ func TestIdleSocketsAreCheap(t *testing.T) {
 	}
 }
 
-// crowd makes users, each in one conversation with others.
-func (n *network) crowd(count int) []wire.Session {
+// crowd makes users, each in one conversation with others: the first roomSize in the first, and so on.
+func (n *network) crowd(count int) ([]wire.Session, []wire.ConversationID) {
 	n.t.Helper()
 	service := n.host()
 	sessions := make([]wire.Session, count)
 	for i := range sessions {
 		sessions[i] = newUser()
 	}
+	rooms := make([]wire.ConversationID, (count+roomSize-1)/roomSize)
 	group, _ := errgroup.WithContext(n.t.Context())
 	group.SetLimit(8)
 	for first := 0; first < count; first += roomSize {
@@ -89,14 +90,15 @@ func (n *network) crowd(count int) []wire.Session {
 			for _, other := range room[1:] {
 				request.Members = append(request.Members, other.UserID)
 			}
-			_, _, err := service.Create(n.t.Context(), room[0], request)
+			made, _, err := service.Create(n.t.Context(), room[0], request)
+			rooms[first/roomSize] = made.ID
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		n.t.Fatal(err)
 	}
-	return sessions
+	return sessions, rooms
 }
 
 // measuredHost is a chat host in a process of its own, and our ends of its sockets.

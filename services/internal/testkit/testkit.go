@@ -74,10 +74,10 @@ func execute(t testing.TB, server, statement string) {
 	}
 }
 
-// DurablePostgres is Postgres on a server that waits for its disk: for figures.
-func DurablePostgres(t testing.TB) *sqlstore.Store {
+// DurablePostgresURL is PostgresURL on a server that waits for its disk: for figures.
+func DurablePostgresURL(t testing.TB) config.Secret {
 	t.Helper()
-	return OpenPostgres(t, schemaIn(t, startOnce(t, durableSQLServer)))
+	return schemaIn(t, startOnce(t, durableSQLServer))
 }
 
 // Cassandra is an open store in an empty keyspace that goes with the test.
