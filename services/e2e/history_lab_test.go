@@ -33,6 +33,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+func keepsHistoryUnderFaults(t *testing.T, s *system) { keepsHistory(t, s, historySeeds(t)[0]) }
+
 func historySeeds(t *testing.T) (seeds []uint64) {
 	t.Helper()
 	for _, word := range strings.Fields(valueOr(os.Getenv("HISTORY_SEEDS"), "1")) {
