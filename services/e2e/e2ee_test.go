@@ -22,8 +22,10 @@ type phone struct {
 	tokens client.Tokens
 	leave  func()
 
-	mu   sync.Mutex
-	read []e2ee.Message
+	mu       sync.Mutex
+	read     []e2ee.Message
+	backedUp bool  // a turn of backing up has ended
+	backup   error // so
 }
 
 // newPhone makes the keys of a device; signing it is the test's.
@@ -38,8 +40,14 @@ func newPhone(t *testing.T, c *client.Client, tokens client.Tokens) *phone {
 	}
 	t.Cleanup(machine.Close)
 	p := &phone{t: t, tokens: tokens}
-	p.Messenger = machine.Messenger(e2ee.MessengerOptions{Read: p.take, Patience: 5 * time.Second})
+	p.Messenger = machine.Messenger(e2ee.MessengerOptions{Read: p.take, BackedUp: p.hear, Patience: 5 * time.Second})
 	return p
+}
+
+func (p *phone) hear(backup error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.backedUp, p.backup = true, backup
 }
 
 func (p *phone) take(m e2ee.Message) {

@@ -26,6 +26,9 @@ type Content struct {
 	Key     string        `json:"key,omitempty"`
 	On      bool          `json:"on,omitempty"`
 	File    *File         `json:"file,omitempty"`
+
+	// Restored says that the key came out of the backup: whoever could put one there may have written this, and a person is to be told so.
+	Restored bool `json:"-"`
 }
 
 // File is an attachment: what lies at URL, with the SHA-256 Hash, is encrypted with AES-256-GCM under Key. Both are unpadded base64.

@@ -57,29 +57,53 @@ type Machine struct {
 	syncing sync.Mutex // one at a time waits for keys
 	since   string
 
-	mu   sync.Mutex                                      // the library's machine has one hand on it
-	read map[wire.ConversationID]map[wire.ClientID]int64 // where each message was seen
+	backingUp sync.Mutex    // one at a time puts keys into the backup
+	fresh     chan struct{} // has one waiting when there may be keys to put there
+
+	mu     sync.Mutex                                      // the library's machine has one hand on it
+	read   map[wire.ConversationID]map[wire.ClientID]int64 // where each message was seen
+	backup keeping
 }
 
-// New makes the keys of a device and publishes them. The device is not signed yet: Bootstrap or Join does that, and before it nobody
-// writes to it.
+// New makes the keys of a device and publishes them. The device is not signed yet: Bootstrap, Join or Recover does that, and before it
+// nobody writes to it.
 func New(ctx context.Context, c *client.Client, options Options) (*Machine, error) {
+	m, err := newMachine(ctx, c, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.olm.ShareKeys(ctx, 0); err != nil {
+		return nil, fmt.Errorf("publish keys: %w", err)
+	}
+	return m, m.publishFallback(ctx)
+}
+
+func newMachine(ctx context.Context, c *client.Client, options Options) (*Machine, error) {
 	api, err := mautrix.NewClient("https://"+wire.ServerName, matrixUser(options.User), "unused") // the transport knows address and token
 	if err != nil {
 		return nil, fmt.Errorf("prepare key client: %w", err)
 	}
 	api.DeviceID, api.DefaultHTTPRetries = id.DeviceID(options.Device), 0
 	api.Client = &http.Client{Transport: paths{c.RoundTripper(options.Token)}, Timeout: 30 * time.Second}
-	m := &Machine{client: c, options: options, rooms: newRooms(), read: map[wire.ConversationID]map[wire.ClientID]int64{}}
+	m := &Machine{
+		client: c, options: options, rooms: newRooms(), fresh: make(chan struct{}, 1),
+		read: map[wire.ConversationID]map[wire.ClientID]int64{}, backup: newKeeping(),
+	}
 	m.olm = crypto.NewOlmMachine(api, nil, crypto.NewMemoryStore(nil), m.rooms)
 	m.olm.SendKeysMinTrust = id.TrustStateCrossSignedTOFU
+	m.olm.SessionReceived = m.received
 	if err := m.olm.Load(ctx); err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
-	if err := m.olm.ShareKeys(ctx, 0); err != nil {
-		return nil, fmt.Errorf("publish keys: %w", err)
+	return m, nil
+}
+
+// received is told of every key that comes or is made, by whoever has the library's machine in hand.
+func (m *Machine) received(context.Context, id.RoomID, id.SessionID, uint32) {
+	select {
+	case m.fresh <- struct{}{}:
+	default: // it is known that there are some
 	}
-	return m, m.publishFallback(ctx)
 }
 
 // Close ends what the machine does by itself. Its keys are gone then.
@@ -106,15 +130,23 @@ func (m *Machine) Bootstrap(ctx context.Context) (Identity, error) {
 func (m *Machine) Join(ctx context.Context, identity Identity) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.take(ctx, identity)
+}
+
+func (m *Machine) take(ctx context.Context, identity Identity) error {
 	if err := m.olm.ImportCrossSigningKeys(identity); err != nil {
 		return fmt.Errorf("take identity: %w", err)
 	}
-	return m.sign(ctx)
+	if err := m.sign(ctx); err != nil {
+		m.olm.CrossSigningKeys = nil
+		return err
+	}
+	return nil
 }
 
 // sign refuses an identity that the server does not show: others would trust another one.
 func (m *Machine) sign(ctx context.Context) error {
-	own := m.olm.CrossSigningKeys.PublicKeys().MasterKey
+	own := m.olm.CrossSigningKeys.PublicKeys()
 	if _, err := m.olm.FetchKeys(ctx, []id.UserID{matrixUser(m.options.User)}, true); err != nil {
 		return fmt.Errorf("read own keys: %w", err)
 	}
@@ -122,7 +154,7 @@ func (m *Machine) sign(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read own identity: %w", err)
 	}
-	if shown == nil || shown.MasterKey != own {
+	if shown == nil || *shown != *own {
 		return &IdentityChangedError{m.options.User}
 	}
 	if err := m.olm.SignOwnDevice(ctx, m.olm.OwnIdentity()); err != nil {
@@ -335,10 +367,12 @@ func (m *Machine) Decrypt(ctx context.Context, conversation wire.ConversationID,
 		return Content{}, ErrRelabelled
 	case err != nil:
 		return Content{}, fmt.Errorf("decrypt message: %w", err)
-	case decrypted.Mautrix.TrustState < id.TrustStateCrossSignedTOFU:
+	}
+	restored := m.backup.restored[encrypted.SessionID]
+	if trust := decrypted.Mautrix.TrustState; trust < id.TrustStateUnset || (trust < id.TrustStateCrossSignedTOFU && !restored) {
 		return Content{}, ErrUnsigned
 	}
-	var content Content
+	content := Content{Restored: restored}
 	if err := json.Unmarshal(decrypted.Content.VeryRaw, &content); err != nil {
 		return Content{}, fmt.Errorf("read message: %w", err)
 	}

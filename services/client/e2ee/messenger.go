@@ -28,6 +28,8 @@ type MessengerOptions struct {
 	Cursors map[wire.ConversationID]int64
 	// Read takes every item of the conversations, each conversation in its order. It is called by one goroutine.
 	Read func(Message)
+	// BackedUp hears how each turn of backing keys up has ended (see BackUp); it may be nil. After an error there is another turn.
+	BackedUp func(error)
 	// Patience is how long a message waits for a key directory that does not answer; 10 s when it is zero.
 	Patience time.Duration
 }
@@ -39,13 +41,14 @@ type Messenger struct {
 
 	patience time.Duration
 	read     func(Message)
+	backedUp func(error)
 	wake     chan struct{} // keys may wait
 }
 
 // Messenger prepares a live connection of the machine's device; Run it.
 func (m *Machine) Messenger(options MessengerOptions) *Messenger {
 	messenger := &Messenger{
-		Machine: m, read: options.Read, patience: options.Patience,
+		Machine: m, read: options.Read, backedUp: options.BackedUp, patience: options.Patience,
 		wake: make(chan struct{}, 1),
 	}
 	if messenger.patience == 0 {
@@ -71,7 +74,7 @@ func (m *Messenger) Run(ctx context.Context) error {
 // keyPause is the longest that keys wait when no frame tells of them.
 const keyPause = 5 * time.Second
 
-// follow takes keys in whenever the platform tells of some, and now and then all the same.
+// follow takes keys in whenever the platform tells of some, and now and then all the same; and backs them up.
 func (m *Messenger) follow(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -79,6 +82,9 @@ func (m *Messenger) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-m.fresh:
+			m.keep(ctx)
+			continue
 		case <-m.wake:
 		case <-timer.C:
 		}
@@ -88,7 +94,14 @@ func (m *Messenger) follow(ctx context.Context) {
 				break // the next turn tries again
 			}
 		}
+		m.keep(ctx)
 		timer.Reset(keyPause)
+	}
+}
+
+func (m *Messenger) keep(ctx context.Context) {
+	if err := m.BackUp(ctx); m.backedUp != nil && ctx.Err() == nil {
+		m.backedUp(err)
 	}
 }
 
