@@ -89,7 +89,7 @@ func newMachine(ctx context.Context, c *client.Client, options Options) (*Machin
 		client: c, options: options, rooms: newRooms(), fresh: make(chan struct{}, 1),
 		read: map[wire.ConversationID]map[wire.ClientID]int64{}, backup: newKeeping(),
 	}
-	m.olm = crypto.NewOlmMachine(api, nil, crypto.NewMemoryStore(nil), m.rooms)
+	m.olm = crypto.NewOlmMachine(api, nil, store{crypto.NewMemoryStore(nil)}, m.rooms)
 	m.olm.SendKeysMinTrust = id.TrustStateCrossSignedTOFU
 	m.olm.SessionReceived = m.received
 	if err := m.olm.Load(ctx); err != nil {
@@ -212,6 +212,7 @@ func (m *Machine) Sync(ctx context.Context, wait time.Duration) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	came := len(page.ToDevice.Events) > 0 || len(page.DeviceLists.Changed) > 0
 	response, err := matrixSync(page)
 	if err != nil {
 		return false, err
@@ -225,11 +226,12 @@ func (m *Machine) Sync(ctx context.Context, wait time.Duration) (bool, error) {
 			return true, err
 		}
 	}
-	return len(page.ToDevice.Events) > 0 || len(page.DeviceLists.Changed) > 0, nil
+	return came, nil
 }
 
 // matrixSync is a page of ours as the library reads it.
 func matrixSync(page wire.KeysSync) (*mautrix.RespSync, error) {
+	page.ToDevice.Events = slices.DeleteFunc(page.ToDevice.Events, unasked)
 	raw, err := json.Marshal(page)
 	if err != nil {
 		return nil, fmt.Errorf("read key sync: %w", err)

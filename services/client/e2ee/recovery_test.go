@@ -89,6 +89,23 @@ func keptOf(t testing.TB, recovery *backup.MegolmBackupKey, session *crypto.Inbo
 	}}
 }
 
+// A device that passes on a key as Alice's, and then sends the same key as its own, is not taken for Alice's.
+func TestAKeyThatWasPassedOnIsNotTaken(t *testing.T) {
+	m := offline(t)
+	hers, his := m.signed(t, alice), m.signed(t, mallory)
+	made := newSession(t)
+	item := made.write(t, alice, plaintextOf(t, Content{Kind: KindText, ID: aMessage, Text: "send the money"}))
+	forwarded := made.inbound(t, made.first, hers, id.KeySourceForward)
+	forwarded.ForwardingChains = []string{his.IdentityKey.String()}
+	if err := m.olm.StoreGroupSession(t.Context(), forwarded); !errors.Is(err, errForwarded) {
+		t.Errorf("took a forwarded key: %v", err)
+	}
+	put(t, m, made.inbound(t, made.first, his, id.KeySourceDirect))
+	if content, err := m.Decrypt(t.Context(), here, item); !errors.Is(err, ErrUnsigned) {
+		t.Errorf("read %+v, %v", content, err)
+	}
+}
+
 // What is decoded is a key's one text, but for spaces.
 func FuzzRecoveryKey(f *testing.F) {
 	for _, seed := range []string{
