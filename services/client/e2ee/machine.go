@@ -358,7 +358,7 @@ func (m *Machine) Decrypt(ctx context.Context, conversation wire.ConversationID,
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	decrypted, err := m.olm.DecryptMegolmEvent(ctx, &event.Event{
+	decrypted, err := m.open(ctx, &event.Event{
 		ID: eventOf(item.ClientID), RoomID: roomOf(conversation), Sender: matrixUser(item.Sender), Type: event.EventEncrypted,
 		Timestamp: item.At.UnixMilli(), Content: event.Content{VeryRaw: json.RawMessage(item.Body), Parsed: encrypted},
 	})
@@ -378,10 +378,21 @@ func (m *Machine) Decrypt(ctx context.Context, conversation wire.ConversationID,
 	if err := json.Unmarshal(decrypted.Content.VeryRaw, &content); err != nil {
 		return Content{}, fmt.Errorf("read message: %w", err)
 	}
-	if content.ID != item.ClientID || !m.first(conversation, item) {
+	if decrypted.Type.Type != messageType.Type || content.ID != item.ClientID || !m.first(conversation, item) {
 		return Content{}, ErrRelabelled
 	}
 	return content, nil
+}
+
+// open decrypts an event. Inside the encryption may be whatever a member wrote, and the library does not bear all of it (mautrix v0.30.0
+// panics at null).
+func (m *Machine) open(ctx context.Context, encrypted *event.Event) (opened *event.Event, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			opened, err = nil, fmt.Errorf("what is inside cannot be read: %v", trouble)
+		}
+	}()
+	return m.olm.DecryptMegolmEvent(ctx, encrypted) //nolint:wrapcheck // Decrypt does
 }
 
 // first notes where a message was read, and reports false when it was read elsewhere before.
