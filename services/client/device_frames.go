@@ -185,11 +185,19 @@ func (d *Device) nextEarly(id wire.ConversationID) (wire.ItemsFrame, bool) {
 	return wire.ItemsFrame{}, false
 }
 
-// deliver moves the cursor forward and gives what is new. Only the goroutine that reads the socket calls it.
+// deliver moves the cursor forward and gives what is new, in order; what does not fit in is not of this platform's. Only the goroutine that
+// reads the socket calls it.
 func (d *Device) deliver(id wire.ConversationID, items []wire.Item, through int64) {
 	d.mu.Lock()
 	s := d.streams[id]
-	fresh := slices.DeleteFunc(slices.Clone(items), func(item wire.Item) bool { return item.Seq <= s.through })
+	last := s.through
+	fresh := slices.DeleteFunc(slices.Clone(items), func(item wire.Item) bool {
+		if item.Seq <= last || item.Seq > through {
+			return true
+		}
+		last = item.Seq
+		return false
+	})
 	forward := through > s.through
 	s.through = max(s.through, through)
 	d.mu.Unlock()
@@ -219,11 +227,17 @@ func (d *Device) fill(ctx context.Context, id wire.ConversationID) {
 	}
 }
 
-// filled takes a page that was asked for, and asks on.
+// filled takes a page that was asked for, and asks on. One that nobody asked for is nothing.
 func (d *Device) filled(ctx context.Context, id wire.ConversationID, content json.RawMessage) error {
 	var frame wire.PageFrame
 	if err := json.Unmarshal(content, &frame); err != nil {
 		return fmt.Errorf("read page: %w", err)
+	}
+	d.mu.Lock()
+	asked := d.streams[id] != nil && d.streams[id].asking
+	d.mu.Unlock()
+	if !asked {
+		return nil
 	}
 	d.deliverOn(id, frame.Items, frame.Through)
 	d.mu.Lock()
