@@ -62,8 +62,11 @@ var (
 
 func parseSignatures(body wire.SignaturesUpload) ([]*signatureUpload, failures, error) {
 	var uploads []*signatureUpload
-	failed := failures{}
+	failed, given := failures{}, 0
 	for _, name := range slices.Sorted(maps.Keys(body)) {
+		if given += len(body[name]); given > maxSignedObjects {
+			return nil, nil, tooManyAsked("keys.PublishSignatures")
+		}
 		user, userErr := wire.ParseMatrixID(name)
 		for _, target := range slices.Sorted(maps.Keys(body[name])) {
 			object, err := parseSigned(body[name][target])
@@ -72,9 +75,6 @@ func parseSignatures(body wire.SignaturesUpload) ([]*signatureUpload, failures, 
 				continue
 			}
 			uploads = append(uploads, &signatureUpload{userName: name, user: user, target: target, object: object})
-		}
-		if len(uploads)+len(failed[name]) > maxSignedObjects {
-			return nil, nil, tooManyAsked("keys.PublishSignatures")
 		}
 	}
 	return uploads, failed, nil
