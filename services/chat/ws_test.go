@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -175,6 +176,77 @@ func TestSocketAttacks(t *testing.T) {
 		w.wantNothing(wire.FrameItems)
 		for _, kind := range []string{wire.FrameItems, wire.FrameTyping, wire.FrameCursors} {
 			ears.wantNothing(kind)
+		}
+	})
+	t.Run("a frame that says who it is from, by which devices and under which number", func(t *testing.T) {
+		bob := newUser()
+		both := n.group(h.Service, ada, bob)
+		w, name := h.follow(bob, nil), newClientID()
+		w.say(map[string]any{
+			"type": wire.FrameSend, "id": "forged", "conversation_id": both, "client_id": name, "body": "of bob",
+			"sender": ada.UserID, "user_id": ada.UserID, "session_id": ada.SessionID, "device_id": "another", "devices": []string{"another"}, "seq": 1,
+		})
+		var sent wire.SentFrame
+		w.next(wire.FrameSent, &sent)
+		items := n.readAll(h.Service, ada, both)
+		if got := items[len(items)-1]; got.Sender != bob.UserID || got.ClientID != name || got.Seq != sent.Seq || got.Seq == 1 {
+			t.Errorf("stored as %+v", got)
+		}
+	})
+	t.Run("a frame that is replayed", func(t *testing.T) {
+		bob := newUser()
+		both := n.group(h.Service, ada, bob)
+		mine, his := h.follow(ada, nil), h.follow(bob, nil)
+		frame := wire.ClientFrame{Type: wire.FrameSend, ID: "once", ConversationID: both, ClientID: newClientID(), Body: "the same bytes"}
+		var first, again, other wire.SentFrame
+		mine.say(frame)
+		mine.next(wire.FrameSent, &first)
+		mine.say(frame)
+		if mine.next(wire.FrameSent, &again); again.Sent != first.Sent {
+			t.Errorf("sent again it is %+v, was %+v", again.Sent, first.Sent)
+		}
+		changed := frame
+		changed.Body = "other bytes"
+		mine.say(changed)
+		var refused wire.ErrorFrame
+		if mine.next(wire.FrameError, &refused); refused.ID != "once" || refused.Code != "client_id_reused" {
+			t.Errorf("other bytes: %+v", refused)
+		}
+		his.say(frame) // what he was given is his own word when he says it
+		his.next(wire.FrameSent, &other)
+		for _, item := range n.readAll(h.Service, ada, both) {
+			if want := map[int64]wire.UserID{first.Seq: ada.UserID, other.Seq: bob.UserID}[item.Seq]; item.Kind == wire.ItemMessage && item.Sender != want {
+				t.Errorf("number %d is from %s, want %q", item.Seq, item.Sender, want)
+			}
+		}
+	})
+	t.Run("numbers that are none of a conversation's", func(t *testing.T) {
+		w := h.follow(ada, map[wire.ConversationID]int64{id: math.MinInt64, "no uuid": math.MaxInt64})
+		for _, frame := range []wire.ClientFrame{
+			{Type: wire.FrameRange, After: -1}, {Type: wire.FrameRange, UpTo: -1}, {Type: wire.FrameRange, Limit: -1}, {Type: wire.FrameRange, After: math.MinInt64},
+		} {
+			frame.ID, frame.ConversationID = "odd", id
+			w.say(frame)
+			var refused wire.ErrorFrame
+			if w.next(wire.FrameError, &refused); refused.ID != "odd" || refused.Code != "invalid_range" {
+				t.Errorf("%+v: %+v", frame, refused)
+			}
+		}
+		below, beyond := int64(-1), int64(math.MaxInt64)
+		w.say(wire.ClientFrame{Type: wire.FrameCursor, ConversationID: id, Read: &below})
+		w.say(wire.ClientFrame{Type: wire.FrameCursor, ConversationID: id, Read: &beyond})
+		w.say(wire.ClientFrame{Type: wire.FrameSend, ID: "odd", ConversationID: id, ClientID: newClientID(), Body: "x", Clears: -1})
+		var refused wire.ErrorFrame
+		if w.next(wire.FrameError, &refused); refused.ID != "odd" || refused.Code == "internal" {
+			t.Errorf("clears -1: %+v", refused)
+		}
+		w.say(wire.ClientFrame{Type: wire.FrameRange, ID: "end", ConversationID: id, After: math.MaxInt64, UpTo: math.MaxInt64, Limit: math.MaxInt})
+		var page wire.PageFrame
+		if w.next(wire.FramePage, &page); page.ID != "end" || len(page.Items) != 0 {
+			t.Errorf("beyond the end: %+v", page)
+		}
+		if members, err := h.Members(t.Context(), ada, id); err != nil || members.Members[0].Read < 0 || members.Members[0].Read > page.Head {
+			t.Errorf("the cursor stands at %+v, %v", members, err)
 		}
 	})
 	t.Run("bad messages are refused, and the socket lives", func(t *testing.T) {
