@@ -17,7 +17,7 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test test-long check unit system history figures load down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history figures load fuzz down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -61,6 +61,13 @@ figures: bin/deploy ## Measure the running lab against its bounds
 load: controller engine bin/deploy ## What a chat host bears: idle sockets, 300 messages a second, 2,000 cut at once, a stalled reader
 	bin/deploy images build
 	SOCKETS=10000 FIGURES=1 go test -count=1 -v -run 'IdleSockets|SoonEverywhere|AfterACut|StalledReader' ./services/chat/
+
+fuzz: ## Every fuzz target of the services and commands, each for FUZZ_TIME (1m)
+	grep -rl --include='*_test.go' '^func Fuzz' cmd services | xargs dirname | sort -u | sed 's|^|./|' | xargs go test -list '^Fuzz' | \
+		awk '/^Fuzz/ { targets[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print $$2, targets[i]; n = 0 }' | \
+		while read -r package target; do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZ_TIME:-1m}" -fuzzminimizetime 1s "$$package" </dev/null; \
+		done
 
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build
