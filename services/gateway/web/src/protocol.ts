@@ -153,6 +153,8 @@ export interface Calls {
   block(a: { user: Id; on: boolean }): void;
 
   approveIdentity(a: { user: Id }): void;
+  fingerprints(a: { user: Id }): { ours: string; theirs: string };
+  confirmFingerprint(a: { user: Id; fingerprint: string }): void;
   verifyUser(a: { user: Id }): void;
   verifyOwn(): void;
   acceptVerification(): void;

@@ -194,6 +194,20 @@ export class Keys {
     await identity.pinCurrentMasterKey();
   }
 
+  // The public half of an identity, which people compare; "" for whoever has none.
+  async fingerprint(user: Id): Promise<string> {
+    const identity = await this.identity(user);
+    return identity ? fingerprintOf(identity) : "";
+  }
+
+  // A person has compared the fingerprint: the identity that has it is verified, and no other one.
+  async confirm(user: Id, fingerprint: string) {
+    const identity = await this.identity(user);
+    if (!(identity instanceof OtherUserIdentity) || fingerprintOf(identity) !== fingerprint) throw new Problem(409, "identity_changed");
+    await this.post([await identity.verify()]);
+    await this.make(this.machine.queryKeysForUsers([new UserId(userName(user))]));
+  }
+
   async ownDevice(): Promise<Device | undefined> {
     return this.machine.getDevice(new UserId(userName(this.me.id)), new DeviceId(this.me.deviceId), 1);
   }
@@ -213,6 +227,8 @@ export class Keys {
     }
   }
 }
+
+const fingerprintOf = (identity: OwnUserIdentity | OtherUserIdentity) => Object.values<string>(parse(identity.masterKey).keys)[0]!;
 
 // Consumed by the call that takes them, so made anew for each.
 const decryption = () => new DecryptionSettings(TrustRequirement.CrossSigned);

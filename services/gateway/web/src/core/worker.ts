@@ -128,6 +128,11 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Ca
     const restored = await signedIn().recovery.recover(key);
     await signedIn().chats.unlock();
     return { restored };
+  fingerprints: async ({ user }) => ({ ours: await signedIn().keys.fingerprint(signedIn().me.id), theirs: await signedIn().keys.fingerprint(user) }),
+  confirmFingerprint: async ({ user, fingerprint }) => {
+    await signedIn().keys.confirm(user, fingerprint);
+    await signedIn().chats.identitiesChanged([user]);
+  },
   },
   resetIdentity: ({ password }) => signedIn().recovery.reset(password),
 };

@@ -139,9 +139,28 @@ function Identity({ user, verified }: { user: Id; verified: boolean }) {
       <h3>{text("encryption")}</h3>
       <p>{text(verified ? "identityVerified" : "identityUnverified").replace("{who}", nameOf(user))}</p>
       {!verified && <Action id="verify-user" run={async () => { await core("verifyUser", { user }); close(); }}>{text("verify")}</Action>}
+      <Fingerprints user={user} verified={verified} />
     </section>
   );
 }
+
+function Fingerprints({ user, verified }: { user: Id; verified: boolean }) {
+  const [{ ours, theirs }, setShown] = useState({ ours: "", theirs: "" });
+  useEffect(() => { void attempt(async () => setShown(await core("fingerprints", { user }))); }, [user, verified]);
+  return (
+    <details>
+      <summary>{text("compareFingerprints")}</summary>
+      <p class="hint">{text("fingerprintsHint")}</p>
+      <dl>
+        <dt>{text("fingerprintTheirs").replace("{who}", nameOf(user))}</dt><dd id="fingerprint-theirs" class="key" translate={false}>{grouped(theirs)}</dd>
+        <dt>{text("fingerprintOurs")}</dt><dd id="fingerprint-ours" class="key" translate={false}>{grouped(ours)}</dd>
+      </dl>
+      {!verified && theirs && <Action id="confirm-fingerprint" run={() => core("confirmFingerprint", { user, fingerprint: theirs })}>{text("fingerprintsMatch")}</Action>}
+    </details>
+  );
+}
+
+const grouped = (fingerprint: string) => fingerprint.replace(/(.{4})(?=.)/g, "$1 ");
 
 function GroupInfo({ chat }: { chat: Chat }) {
   const me = chat.members.find(({ id }) => id === state.me.value?.id);

@@ -42,6 +42,7 @@ const en = {
   identityChanged: "{who} has a new security identity.", identityChangedHint: "They may have lost all their devices, or somebody may be pretending to be them. Nothing is sent until you decide. Ask them by another way.",
   verify: "Compare emoji", acceptIdentity: "Accept it", encryption: "Encryption",
   identityVerified: "You have verified {who}. You will be told if that changes.", identityUnverified: "Compare emoji with {who}, side by side or in a call, to be sure that nobody is between you.",
+  compareFingerprints: "Compare fingerprints", fingerprintsHint: "Where emoji cannot be compared: each of you reads both aloud, and hears the same.", fingerprintOurs: "Your fingerprint", fingerprintTheirs: "Fingerprint of {who}", fingerprintsMatch: "The fingerprints match",
   deviceUnverified: "This device cannot read earlier messages yet, and others cannot trust it.", confirmDevice: "Confirm this device", keysFailed: "The keys of this device could not be opened. Close other windows of this page and load it again.",
   confirmDeviceHint: "Show that it is you. Then this device reads your earlier messages, and others trust it.",
   withOtherDevice: "With another device of yours", withRecoveryKey: "With your recovery key", compareEmoji: "Compare emoji", haveNeither: "I have neither",
@@ -77,6 +78,7 @@ const en = {
   "code.wrong_recovery_key": "This is not the recovery key of your account. Compare it letter by letter.",
   "code.identity_replaced": "The identity on the server is not yours. Ask the operator before you go on.",
   "code.reauthentication_required": "The password is wrong.",
+  "code.identity_changed": "This identity has just changed. Look at it again.",
   "code.no_device_to_verify": "There is no other confirmed device to compare with.",
 };
 
@@ -122,6 +124,7 @@ const vi: Texts = {
   identityChanged: "{who} có danh tính bảo mật mới.", identityChangedHint: "Có thể họ đã mất mọi thiết bị, hoặc có người giả làm họ. Không có gì được gửi cho đến khi bạn quyết định. Hãy hỏi họ bằng cách khác.",
   verify: "So sánh biểu tượng", acceptIdentity: "Chấp nhận", encryption: "Mã hóa",
   identityVerified: "Bạn đã xác minh {who}. Bạn sẽ được báo nếu điều đó thay đổi.", identityUnverified: "Hãy so sánh biểu tượng với {who}, khi ngồi cạnh nhau hoặc qua cuộc gọi, để chắc rằng không có ai ở giữa.",
+  compareFingerprints: "So sánh dấu vân tay khóa", fingerprintsHint: "Khi không so sánh được biểu tượng: mỗi người đọc to cả hai dấu vân tay và nghe thấy giống nhau.", fingerprintOurs: "Dấu vân tay của bạn", fingerprintTheirs: "Dấu vân tay của {who}", fingerprintsMatch: "Các dấu vân tay giống nhau",
   deviceUnverified: "Thiết bị này chưa đọc được tin nhắn cũ, và người khác chưa thể tin nó.", confirmDevice: "Xác nhận thiết bị này", keysFailed: "Không mở được khóa của thiết bị này. Hãy đóng các cửa sổ khác của trang và tải lại.",
   confirmDeviceHint: "Hãy chứng tỏ đó là bạn. Sau đó thiết bị này đọc được tin nhắn cũ và người khác tin nó.",
   withOtherDevice: "Bằng một thiết bị khác của bạn", withRecoveryKey: "Bằng khóa khôi phục", compareEmoji: "So sánh biểu tượng", haveNeither: "Tôi không có cả hai",
@@ -157,6 +160,7 @@ const vi: Texts = {
   "code.wrong_recovery_key": "Đây không phải khóa khôi phục của tài khoản này. Hãy so từng ký tự.",
   "code.identity_replaced": "Danh tính trên máy chủ không phải của bạn. Hãy hỏi người vận hành trước khi tiếp tục.",
   "code.reauthentication_required": "Mật khẩu không đúng.",
+  "code.identity_changed": "Danh tính này vừa thay đổi. Hãy xem lại.",
   "code.no_device_to_verify": "Không có thiết bị nào khác đã xác nhận để so sánh.",
 };
 
