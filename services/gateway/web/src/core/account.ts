@@ -1,5 +1,5 @@
 // Everything of one signed-in person on this device, from the first byte read to signing out.
-import type { Event, Me, State } from "../protocol";
+import type { Event, Id, Me, State } from "../protocol";
 import { Chats } from "./chats";
 import { Keys } from "./crypto";
 import { Database, open, sweep } from "./db";
@@ -22,7 +22,7 @@ export class Account {
 
   static names = (me: Me) => ({ data: `secureconnect-${me.id}-${me.deviceId}`, keys: `secureconnect-keys-${me.id}-${me.deviceId}` });
 
-  static async open(me: Me, emit: (event: Event) => void): Promise<Account> {
+  static async open(me: Me, emit: (event: Event) => void, watched: (chat: Id) => boolean): Promise<Account> {
     const state = (part: Partial<State>) => emit({ type: "state", part });
     const names = Account.names(me);
     await sweep((name) => name.startsWith(names.data) || name.startsWith(names.keys));
@@ -48,7 +48,7 @@ export class Account {
       },
     });
     const people = new People(db, state, me.id);
-    const chats = new Chats(me.id, db, vault, keys, people, live, emit);
+    const chats = new Chats(me.id, db, vault, keys, people, live, emit, watched);
     const recovery = new Recovery(keys, db, vault, {
       state: (device) => state({ device }), key: (recoveryKey) => state({ recoveryKey }), backup: (backup) => state({ backup }),
     });

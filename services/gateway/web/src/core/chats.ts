@@ -36,11 +36,11 @@ export class Chats {
   private readonly flush = coalesce(() => this.flushNow());
   private retry: ReturnType<typeof setTimeout> | undefined;
   private publishing = false;
-  attention: { chat: Id | null; visible: boolean } = { chat: null, visible: false };
 
   constructor(
     private readonly me: Id, private readonly db: Database, private readonly vault: Vault, private readonly keys: Keys,
     private readonly people: People, private readonly live: Live, private readonly emit: (event: Event) => void,
+    private readonly watched: (chat: Id) => boolean, // somebody looks at it in one of the tabs
   ) {}
 
   // — What is on this device —
@@ -334,8 +334,7 @@ export class Chats {
     if (entries.length > 0) this.emit({ type: "timeline", chat: id, entries: entries.length > 200 ? [] : entries, gone: [], reset: entries.length > 200 });
     for (const item of items) if (item.sender) this.typed(id, item.sender, false);
     const last = entries.filter(({ kind, sender, seq }) => (kind === "text" || kind === "file") && sender !== this.me && seq > room.view.read).at(-1);
-    const watched = this.attention.visible && this.attention.chat === id;
-    if (!last || watched || !items.some(({ client_id }) => client_id === last.id) || now() - last.at > 60_000) return;
+    if (!last || this.watched(id) || !items.some(({ client_id }) => client_id === last.id) || now() - last.at > 60_000) return;
     const sender = this.people.name(last.sender);
     this.emit({ type: "notify", chat: id, title: kind === "group" ? `${sender} · ${name}` : sender, body: last.text ?? last.file?.name ?? "" });
   }

@@ -1,6 +1,6 @@
 // The core: one worker in each tab, of which one leads (Web Locks). The leader has the session, the keys, the stores
 // and the socket; the others pass their page's calls on to it and hear what it says.
-import { type Calls, emptyState, type Event, type Failure, type Me, type Method, type State } from "../protocol";
+import { type Calls, emptyState, type Event, type Failure, type Id, type Me, type Method, type State } from "../protocol";
 import { Account } from "./account";
 import { call, hooks, login, logout, Problem, register, renew, resume } from "./session";
 
@@ -12,6 +12,7 @@ const us = crypto.randomUUID?.() ?? String(Math.random());
 const channel = new BroadcastChannel("core");
 const secure = self.isSecureContext && "locks" in navigator;
 const open = new Map<number, Ask>(); // our page's calls that wait for an answer
+const attention = new Map<string, Parameters<Calls["attention"]>[0]>(); // what each tab shows
 let leading = false;
 let state: State = structuredClone(emptyState);
 let account: Account | null = null;
@@ -45,10 +46,11 @@ channel.onmessage = ({ data }: MessageEvent<Ask | Answer | News>) => {
   }
 };
 
-async function answer({ ask, from, method, args }: Ask) {
+async function answer(asked: Ask) {
+  const { ask, from, method, args } = asked;
   const reply: Answer = { answer: ask, to: from };
   try {
-    reply.value = await (calls[method] as (args: any) => unknown)(args);
+    reply.value = await (calls[method] as (args: any, asked: Ask) => unknown)(args, asked);
   } catch (problem) {
     if (!(problem instanceof Problem)) console.error(problem);
     const { status, code, detail, retryAfter } = problem instanceof Problem ? problem : new Problem(500, "internal");
@@ -63,7 +65,10 @@ function signedIn(): Account {
   return account;
 }
 
-const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Calls[M]> | Promise<ReturnType<Calls[M]>> } = {
+// A call that a leader did and had no time to answer is asked again of the next one: what is said has the asking's name.
+const nameOf = ({ from, ask }: Ask) => `${from} ${ask}`;
+
+const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}, asked: Ask) => ReturnType<Calls[M]> | Promise<ReturnType<Calls[M]>> } = {
   hello: () => ({ ...state, known: true }),
   resume: () => resumed(),
   login: async ({ username, password, device }) => {
@@ -87,7 +92,7 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Ca
     emit({ type: "state", part: { me: { ...state.me!, name: user.display_name } } });
   },
   changePassword: async ({ current, next }) => { await call("POST", "/v1/users/me/password", { current_password: current, new_password: next }); },
-  attention: (a) => { if (account) account.chats.attention = a; },
+  attention: (a, { from }) => attend(from, a),
 
   timeline: ({ chat, ...range }) => signedIn().chats.timeline(chat, range),
   send: ({ chat, text, replyTo }) => signedIn().chats.say(chat, (id) => ({ id, kind: "text", text, ...(replyTo && { reply_to: replyTo }) })),
@@ -142,6 +147,14 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}) => ReturnType<Ca
 async function resumed(): Promise<Me | null> {
   if (state.me) return state.me;
   const me = await resume();
+// A tab holds the lock of its name for as long as it lives.
+function attend(tab: string, a: Parameters<Calls["attention"]>[0]) {
+  if (secure && tab !== us && !attention.has(tab)) void navigator.locks.request("tab " + tab, () => { attention.delete(tab); });
+  attention.set(tab, a);
+}
+
+const watched = (chat: Id) => [...attention.values()].some((each) => each.visible && each.chat === chat);
+
   if (me) await enter(me);
   return me;
 }
@@ -151,7 +164,7 @@ async function enter(me: Me) {
   account = null;
   emit({ type: "state", part: { ...structuredClone(emptyState), servedBy: state.servedBy, me, device: secure ? "starting" : "insecure" } });
   if (!secure) return;
-  opening = Account.open(me, emit).then((opened) => { account = opened; });
+  opening = Account.open(me, emit, watched).then((opened) => { account = opened; });
   try {
     await opening;
   } catch (problem) {
@@ -192,5 +205,7 @@ function waitForServer() {
   }, 3000);
 }
 
-if (secure) void navigator.locks.request("core", lead);
-else void lead();
+if (secure) {
+  void navigator.locks.request("tab " + us, () => new Promise(() => {}));
+  void navigator.locks.request("core", lead);
+} else void lead();

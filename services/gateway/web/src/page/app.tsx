@@ -7,13 +7,13 @@ import { core, listen, state } from "./core";
 import { titleOf } from "./format";
 import { Icon } from "./icons";
 import { ChatList } from "./list";
+import { notify } from "./notifications";
 import { GroupDialog, InfoDialog, PeopleDialog } from "./people";
 import { chat, chatId, dialog, openChat } from "./route";
 import { Recover, RecoveryKey, Verify } from "./security";
 import { SessionList, Settings, SignOut } from "./settings";
 import { text } from "./texts";
 import { toast } from "./ui";
-import icon from "../../icon.svg";
 
 export const open = (root: HTMLElement) => render(<App />, root);
 
@@ -89,23 +89,13 @@ function attend() {
   addEventListener("focus", tell);
   addEventListener("blur", tell);
   document.addEventListener("visibilitychange", tell);
+  const unlisten = listen((event) => { if (event.type === "leader") tell(); }); // who leads now has not been told
   return () => {
+    unlisten();
     removeEventListener("focus", tell);
     removeEventListener("blur", tell);
     document.removeEventListener("visibilitychange", tell);
   };
-}
-
-function notify(event: Parameters<Parameters<typeof listen>[0]>[0]) {
-  if (event.type !== "notify" || !("Notification" in window) || Notification.permission !== "granted") return;
-  try {
-    const shown = new Notification(event.title, { body: event.body, tag: event.chat, icon });
-    shown.onclick = () => {
-      window.focus();
-      openChat(event.chat);
-      shown.close();
-    };
-  } catch { /* a phone's browser has only notifications of service workers */ }
 }
 
 function shortcut(event: KeyboardEvent) {

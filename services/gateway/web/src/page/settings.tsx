@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { SessionView } from "../protocol";
 import { core, state } from "./core";
+import { show, type Shown, shown } from "./notifications";
 import { dialog } from "./route";
 import { language, languages, setLanguage, text } from "./texts";
 import { setTheme, type Theme, theme } from "./theme";
@@ -55,6 +56,10 @@ function Looks() {
       {permission === "default"
         ? <button type="button" class="quiet" onClick={async () => setPermission(await Notification.requestPermission())}>{text("allow")}</button>
         : <span class="hint">{text(permission === "granted" ? "notificationsOn" : "notificationsOff")}</span>}
+      <label for="choose-shown">{text("notificationsShow")}</label>
+      <select id="choose-shown" value={shown.value} onChange={(event) => show(event.currentTarget.value as Shown)}>
+        {(["words", "name"] as Shown[]).map((each) => <option key={each} value={each}>{text("notificationsShow." + each)}</option>)}
+      </select>
     </section>
   );
 }
