@@ -2,7 +2,7 @@
 import type { Change, Chat, Content, Entry, Event, Found, Id, Page, Warning } from "../protocol";
 import { readContent } from "./content";
 import { IdentityProblem, type Keys, Unreadable } from "./crypto";
-import { type Box, type ChatRow, type Database, type EntryRow, finished, type OutboxRow, type RelationRow, type WaitingRow, request } from "./db";
+import { type Box, type ChatRow, type Database, type EntryRow, finished, type OutboxRow, type RelationRow, request, type SeenRow, type WaitingRow } from "./db";
 import type { Frame, Live } from "./live";
 import { coalesce, serial } from "./lock";
 import type { People } from "./people";
@@ -519,12 +519,17 @@ export class Chats {
 
   private async queue(): Promise<OutboxRow[]> { return this.db.all<OutboxRow>("outbox"); }
 
-  async say(chat: Id, make: (id: Id) => Content) {
+  // Says it once, however often it is asked for under this name.
+  async say(chat: Id, asked: string, make: (id: Id) => Content) {
     const id = uuid7();
     const content = make(id);
     if (!this.room(chat).view.joined) throw new Problem(403, "not_a_member");
     const row: OutboxRow = { id, chat, at: now(), box: await this.vault.seal(content), state: "sending" };
-    await this.db.put("outbox", row);
+    const tx = this.db.write("outbox", "seen");
+    if (await request(tx.objectStore("seen").get([chat, asked]))) return;
+    tx.objectStore("seen").put({ chat, id: asked, seq: 0 } satisfies SeenRow);
+    tx.objectStore("outbox").put(row);
+    await finished(tx);
     await this.show(row);
     void this.flush();
   }
@@ -559,12 +564,12 @@ export class Chats {
     return (await Promise.all(rows.map((row) => this.pending(row)))).filter((entry) => entry !== undefined);
   }
 
-  async again(chat: Id, id: Id) {
+  async again(chat: Id, id: Id, asked: string) {
     const row = await this.db.get<OutboxRow>("outbox", id);
     if (!row) return;
     const content = await this.vault.open<Content>(row.box);
     await this.discard(chat, id);
-    await this.say(chat, (next) => ({ ...content, id: next }));
+    await this.say(chat, asked, (next) => ({ ...content, id: next }));
   }
 
   async discard(chat: Id, id: Id) {

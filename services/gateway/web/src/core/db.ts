@@ -30,7 +30,7 @@ const stores: Record<string, { key: string | string[]; indexes?: Record<string, 
   people: { key: "id" },
   entries: { key: ["chat", "seq"], indexes: { id: ["chat", "id"] } },
   relations: { key: ["chat", "target", "seq"] },
-  seen: { key: ["chat", "id"] }, // every message's name once: a second one under it is a replay
+  seen: { key: ["chat", "id"] }, // every message's name once: a second one under it is a replay; and what was asked to be said
   waiting: { key: ["chat", "seq"], indexes: { session: "session" } },
   outbox: { key: "id" },
 };

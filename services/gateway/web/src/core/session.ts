@@ -93,7 +93,7 @@ async function refresh() {
   } catch (problem) {
     if (problem instanceof Problem && problem.status === 401) {
       drop();
-      if (had) hooks.ended();
+      hooks.ended();
     } else {
       accessToken = had;
     }

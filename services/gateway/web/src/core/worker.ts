@@ -39,8 +39,13 @@ channel.onmessage = ({ data }: MessageEvent<Ask | Answer | News>) => {
   if ("ask" in data) {
     if (leading) void answer(data);
   } else if ("answer" in data) {
-    if (data.to === us && open.delete(data.answer)) toPage(data);
+    const ask = data.to === us ? open.get(data.answer) : undefined;
+    if (!ask) return;
+    open.delete(data.answer);
+    if (ask.method === "hello") Object.assign(state, data.value);
+    toPage(data);
   } else {
+    if (data.news.type === "state") Object.assign(state, data.news.part); // what we go on from, should we lead one day
     if (data.news.type === "leader" && !leading) for (const ask of open.values()) channel.postMessage(ask);
     toPage(data);
   }
@@ -95,11 +100,11 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}, asked: Ask) => R
   attention: (a, { from }) => attend(from, a),
 
   timeline: ({ chat, ...range }) => signedIn().chats.timeline(chat, range),
-  send: ({ chat, text, replyTo }) => signedIn().chats.say(chat, (id) => ({ id, kind: "text", text, ...(replyTo && { reply_to: replyTo }) })),
-  edit: ({ chat, target, text }) => signedIn().chats.say(chat, (id) => ({ id, kind: "edit", target, text })),
-  react: ({ chat, target, key, on }) => signedIn().chats.say(chat, (id) => ({ id, kind: "react", target, key, on })),
-  remove: ({ chat, target }) => signedIn().chats.say(chat, (id) => ({ id, kind: "delete", target })),
-  again: ({ chat, id }) => signedIn().chats.again(chat, id),
+  send: ({ chat, text, replyTo }, asked) => signedIn().chats.say(chat, nameOf(asked), (id) => ({ id, kind: "text", text, ...(replyTo && { reply_to: replyTo }) })),
+  edit: ({ chat, target, text }, asked) => signedIn().chats.say(chat, nameOf(asked), (id) => ({ id, kind: "edit", target, text })),
+  react: ({ chat, target, key, on }, asked) => signedIn().chats.say(chat, nameOf(asked), (id) => ({ id, kind: "react", target, key, on })),
+  remove: ({ chat, target }, asked) => signedIn().chats.say(chat, nameOf(asked), (id) => ({ id, kind: "delete", target })),
+  again: ({ chat, id }, asked) => signedIn().chats.again(chat, id, nameOf(asked)),
   discard: ({ chat, id }) => signedIn().chats.discard(chat, id),
   read: ({ chat, seq }) => signedIn().chats.read(chat, seq),
   typing: ({ chat, on }) => signedIn().chats.typing(chat, on),
@@ -123,6 +128,11 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}, asked: Ask) => R
     await signedIn().keys.approve(user);
     await signedIn().chats.identitiesChanged([user]);
   },
+  fingerprints: async ({ user }) => ({ ours: await signedIn().keys.fingerprint(signedIn().me.id), theirs: await signedIn().keys.fingerprint(user) }),
+  confirmFingerprint: async ({ user, fingerprint }) => {
+    await signedIn().keys.confirm(user, fingerprint);
+    await signedIn().chats.identitiesChanged([user]);
+  },
   verifyUser: ({ user }) => signedIn().verifying.start(user),
   verifyOwn: () => signedIn().verifying.start(signedIn().me.id),
   acceptVerification: () => signedIn().verifying.accept(),
@@ -133,20 +143,10 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}, asked: Ask) => R
     const restored = await signedIn().recovery.recover(key);
     await signedIn().chats.unlock();
     return { restored };
-  fingerprints: async ({ user }) => ({ ours: await signedIn().keys.fingerprint(signedIn().me.id), theirs: await signedIn().keys.fingerprint(user) }),
-  confirmFingerprint: async ({ user, fingerprint }) => {
-    await signedIn().keys.confirm(user, fingerprint);
-    await signedIn().chats.identitiesChanged([user]);
-  },
   },
   resetIdentity: ({ password }) => signedIn().recovery.reset(password),
 };
 
-// — Coming and going —
-
-async function resumed(): Promise<Me | null> {
-  if (state.me) return state.me;
-  const me = await resume();
 // A tab holds the lock of its name for as long as it lives.
 function attend(tab: string, a: Parameters<Calls["attention"]>[0]) {
   if (secure && tab !== us && !attention.has(tab)) void navigator.locks.request("tab " + tab, () => { attention.delete(tab); });
@@ -155,6 +155,11 @@ function attend(tab: string, a: Parameters<Calls["attention"]>[0]) {
 
 const watched = (chat: Id) => [...attention.values()].some((each) => each.visible && each.chat === chat);
 
+// — Coming and going —
+
+async function resumed(): Promise<Me | null> {
+  if (state.me) return state.me;
+  const me = await resume();
   if (me) await enter(me);
   return me;
 }
@@ -183,16 +188,19 @@ async function out(by: "us" | "server") {
 }
 
 hooks.renewed = () => account?.live.authenticate();
-hooks.ended = () => void out("server");
+hooks.ended = () => { if (state.me) void out("server"); };
 hooks.servedBy = (host) => { if (host && host !== state.servedBy) emit({ type: "state", part: { servedBy: host } }); };
 
 async function lead() {
-  leading = true;
+  const { me } = state; // as the leader before us said
+  state.me = null;
   try {
-    await resumed();
+    if (!await resumed() && me) emit({ type: "signed-out", by: "server" });
   } catch {
-    waitForServer();
+    if (me) await enter(me); // what is on this device is there without the server
+    else waitForServer();
   }
+  leading = true; // what was asked meanwhile is answered now
   emit({ type: "leader" });
   for (const ask of open.values()) void answer(ask);
   await new Promise(() => {}); // until this tab is closed
