@@ -114,7 +114,7 @@ export class Chats {
     const synced = await this.live.ask({ type: "sync", cursors });
     for (const { id, head } of synced["conversations"] ?? []) this.heard(id, head);
     void this.flush();
-    for (const { view } of this.rooms.values()) if (view.joined) void this.judge(view.id).catch(() => {});
+    for (const { view } of this.rooms.values()) if (view.joined) void (this.watched(view.id) ? this.refreshMembers(view.id) : this.judge(view.id)).catch(() => {});
   }
 
   // Takes in a conversation as the server tells it, and the newest page of one this device did not know.
@@ -139,7 +139,9 @@ export class Chats {
   async refreshMembers(id: Id) {
     const { members } = await call<{ members: MemberView[] | null }>("GET", `/v1/conversations/${id}/members`);
     const room = this.room(id);
-    room.view.members = (members ?? []).map(({ user_id, role, delivered, read }) => ({ id: user_id, role, delivered, read }));
+    const known = new Map(room.view.members.map((member) => [member.id, member]));
+    room.view.members = (members ?? []).map(({ user_id: id, role, delivered, read }) =>
+      ({ id, role, delivered: Math.max(delivered, known.get(id)?.delivered ?? 0), read: Math.max(read, known.get(id)?.read ?? 0) }));
     await this.store(room);
     void this.people.ensure(room.view.members.map((member) => member.id)).then(() => this.publish());
     this.publish();
@@ -379,6 +381,7 @@ export class Chats {
       return { entries: [...await this.views(rows), ...(atEnd ? await this.pendings(chat) : [])], atStart: false, atEnd };
     }
     const below = a.before ?? maxNumber;
+    if (a.before === undefined && room.view.joined) void this.refreshMembers(chat).catch(() => {}); // receipts that came while we were away
     let rows = await this.rowsBelow(chat, below, a.limit);
     while (rows.length < a.limit && room.low > Math.max(room.joined, 1)) {
       const low = room.low;
@@ -540,6 +543,10 @@ export class Chats {
     await this.recount(row.chat);
     this.publish();
     this.emit({ type: "timeline", chat: row.chat, entries: entry ? [entry] : target ? [target] : [], gone: [] });
+    await this.countQueue();
+  }
+
+  private async countQueue() {
     this.emit({ type: "state", part: { queued: (await this.queue()).filter(({ state }) => state !== "sent").length } });
   }
 
@@ -574,6 +581,7 @@ export class Chats {
 
   async discard(chat: Id, id: Id) {
     await this.db.delete("outbox", id);
+    await this.countQueue();
     this.emit({ type: "timeline", chat, entries: [], gone: [id] });
     await this.recount(chat);
     this.publish();
@@ -623,7 +631,7 @@ export class Chats {
   private async mark(id: Id, change: Partial<OutboxRow>) {
     const tx = this.db.write("outbox");
     const row = await request<OutboxRow | undefined>(tx.objectStore("outbox").get(id));
-    if (!row) return;
+    if (!row) return this.countQueue();
     const { failure: _, ...rest } = row;
     const next = { ...rest, ...change };
     tx.objectStore("outbox").put(next);
