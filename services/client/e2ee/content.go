@@ -24,7 +24,7 @@ type Content struct {
 	ReplyTo wire.ClientID `json:"reply_to,omitempty"`
 	Target  wire.ClientID `json:"target,omitempty"`
 	Key     string        `json:"key,omitempty"`
-	On      bool          `json:"on,omitempty"`
+	On      bool          `json:"on"` // of a reaction: what is taken away says so
 	File    *File         `json:"file,omitempty"`
 
 	// Restored says that the key came out of the backup: whoever could put one there may have written this, and a person is to be told so.
