@@ -84,7 +84,8 @@ func logsInWithBrowser(t *testing.T, s *system) {
 }
 
 // Two people, one on each app host, with a browser each: they become contacts, verify each other, write, are away, share
-// a group, come with a second device and with a changed identity. The client's own tests tell it, on this system.
+// a group, come with a second device and with a changed identity; they have two tabs, and look elsewhere; a server lies to them,
+// and one dies; a friend has another program. The client's own tests tell it, on this system.
 func talksWithBrowsers(t *testing.T, s *system) {
 	const people = 3
 	var accounts []string
@@ -92,12 +93,18 @@ func talksWithBrowsers(t *testing.T, s *system) {
 		p := s.newPerson(t, "")
 		accounts = append(accounts, p.name+":"+p.password)
 	}
+	name, _, _ := strings.Cut(accounts[0], ":")
+	friend := s.newFriend(t, name)
+	node := s.node("app-01") // the client's tests take it the power
+	defer s.must(t, "docker", "start", node)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 	defer cancel()
 	tests := exec.CommandContext(ctx, "npm", "--prefix", filepath.Join(s.root, "services/gateway/web"), "test")
 	tests.Env = append(os.Environ(),
 		"SECURECONNECT_URL=https://chat.secureconnect.com", "SECURECONNECT_EDGE="+s.prefix+".10",
-		"SECURECONNECT_PIN="+s.pin(t), "SECURECONNECT_ACCOUNTS="+strings.Join(accounts, " "))
+		"SECURECONNECT_PIN="+s.pin(t), "NODE_EXTRA_CA_CERTS="+s.authorityFile(), "SECURECONNECT_ACCOUNTS="+strings.Join(accounts, " "),
+		"SECURECONNECT_FRIEND="+friend.name, "SECURECONNECT_NODE="+node)
 	said, err := tests.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)

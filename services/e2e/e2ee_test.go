@@ -21,6 +21,7 @@ type phone struct {
 	t      *testing.T
 	tokens client.Tokens
 	leave  func()
+	heard  func(e2ee.Message) // is told of every message, where somebody listens
 
 	mu       sync.Mutex
 	read     []e2ee.Message
@@ -52,8 +53,11 @@ func (p *phone) hear(backup error) {
 
 func (p *phone) take(m e2ee.Message) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.read = append(p.read, m)
+	p.mu.Unlock()
+	if p.heard != nil {
+		p.heard(m)
+	}
 }
 
 // switchOn connects the phone until leave.

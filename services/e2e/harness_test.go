@@ -156,10 +156,12 @@ func (s *system) playbook(t *testing.T, playbook string, args ...string) result 
 
 var recapLine = regexp.MustCompile(`(?m)^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)`)
 
+func (s *system) authorityFile() string { return filepath.Join(s.inventory(), "pki/ca.crt") }
+
 // authority is the certificate of the system's own CA.
 func (s *system) authority(t *testing.T) *x509.Certificate {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.inventory(), "pki/ca.crt"))
+	text, err := os.ReadFile(s.authorityFile())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,20 +1,36 @@
 // A person at a device, who knows the client by what it says and shows.
-import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page } from "@playwright/test";
+import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, type WebSocket } from "@playwright/test";
 import { Line, url } from "./platform";
 
 export interface Account { name: string; password: string }
 
 export class Person {
-  private constructor(readonly account: Account, readonly context: BrowserContext, readonly page: Page, readonly line: Line) {}
+  recoveryKey = "";
+  readonly sockets = new Set<WebSocket>(); // that are open now
+
+  private constructor(readonly account: Account, readonly context: BrowserContext, readonly page: Page, readonly line: Line) {
+    page.on("console", (message) => { if (message.type() === "error") console.log(`${account.name}: ${message.text()}`); });
+    page.on("websocket", (socket) => {
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+    });
+    page.on("worker", (worker) => worker.on("close", () => this.sockets.clear())); // they end with who has them, unsaid
+  }
 
   // Sits down at a device that nobody used before, served by this app host.
   static async at(browser: Browser, appHost: string, account: Account, options: BrowserContextOptions = {}): Promise<Person> {
     const line = await Line.open();
     const context = await browser.newContext({ baseURL: url, locale: "en-US", ...options, proxy: { server: line.address } });
     await context.addCookies([{ name: "sc_app", value: appHost, url, httpOnly: true, secure: true }]);
-    const page = await context.newPage();
-    page.on("console", (message) => { if (message.type() === "error") console.log(`${account.name} at ${appHost}: ${message.text()}`); });
-    return new Person(account, context, page, line);
+    return new Person(account, context, await context.newPage(), line);
+  }
+
+  // Opens the client a second time in the same browser.
+  async tab(): Promise<Person> {
+    const tab = new Person(this.account, this.context, await this.context.newPage(), this.line);
+    await tab.page.goto("/");
+    await expect(tab.page.getByRole("button", { name: "Settings" })).toBeVisible();
+    return tab;
   }
 
   async away() {
@@ -32,16 +48,15 @@ export class Person {
   }
 
   // The first device of an account is shown the recovery key, once.
-  async keepRecoveryKey(): Promise<string> {
+  async keepRecoveryKey() {
     const dialog = this.dialog("Recovery key");
-    const key = await dialog.locator("#recovery-key").innerText();
+    this.recoveryKey = await dialog.locator("#recovery-key").innerText();
     await dialog.getByRole("checkbox").check();
     await dialog.getByRole("button", { name: "Done" }).click();
     await expect(dialog).toBeHidden();
-    return key;
   }
 
-  async press(name: string) { await this.page.getByRole("button", { name, exact: true }).click(); }
+  async press(name: string | RegExp) { await this.page.getByRole("button", { name, exact: true }).click(); }
 
   dialog(name: string | RegExp): Locator { return this.page.getByRole("dialog", { name }); }
 
@@ -50,11 +65,37 @@ export class Person {
     await expect(this.page.getByRole("dialog")).toBeHidden();
   }
 
-  row(title: string): Locator { return this.page.getByRole("navigation", { name: "Conversations" }).getByRole("link", { name: title }); }
+  // This device as others know it.
+  device(): Promise<{ user: string; id: string }> {
+    return this.page.evaluate(async () => {
+      const names = (await indexedDB.databases()).map(({ name }) => /^secureconnect-([0-9a-f-]{36})-([^:]+)$/.exec(name!));
+      const [, user, id] = names.find(Boolean)!;
+      return { user: `@${user!}:secureconnect`, id: id! };
+    });
+  }
+
+  row(title: string): Locator {
+    const rows = this.page.getByRole("navigation", { name: "Conversations" }).getByRole("link");
+    return rows.filter({ has: this.page.getByText(title, { exact: true }) });
+  }
 
   async open(title: string) {
     await this.row(title).click();
     await this.isAt(title);
+  }
+
+  async startGroup(name: string, others: string[]) {
+    await this.press("New group");
+    await this.page.getByLabel("Name of the group").fill(name);
+    for (const other of others) await this.dialog("New group").getByRole("checkbox", { name: other }).check();
+    await this.press("Create group");
+    await this.isAt(name);
+  }
+
+  async isServedBy(host: string) {
+    await this.press("Settings");
+    await expect(this.dialog("Settings")).toContainText(host);
+    await this.close();
   }
 
   isAt(title: string) { return expect(this.page.getByRole("heading", { name: title, level: 2 })).toBeVisible(); }
@@ -66,13 +107,17 @@ export class Person {
 
   message(words: string): Locator { return this.page.locator("li.message", { hasText: words }).last(); }
 
+  async idOf(words: string): Promise<string> { return (await this.message(words).getAttribute("id"))!.slice("m-".length); }
+
   sees(words: string) { return expect(this.message(words)).toBeVisible(); }
 
-  // Everything said in the open conversation, in the order it is shown.
-  said(): Promise<string[]> { return this.page.locator("li.message .bubble > p").allInnerTexts(); }
+  shows(words: string, mark: string) { return expect(this.message(words).getByRole("img", { name: mark })).toBeVisible(); }
 
-  async choose(words: string, action: string) {
-    const message = this.message(words);
+  // Everything said in the open conversation, in the order it is shown.
+  async said(): Promise<string[]> { return (await this.page.locator("li.message .bubble > p").allInnerTexts()).map((words) => words.trim()); }
+
+  async choose(what: string | Locator, action: string) {
+    const message = typeof what === "string" ? this.message(what) : what;
     await message.hover();
     await message.getByRole("button", { name: "React, and more" }).click();
     await message.getByRole("group", { name: "React, and more" }).getByRole("button", { name: action }).click();

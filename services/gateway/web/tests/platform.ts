@@ -1,18 +1,25 @@
 // Where the platform under test is, and each person's line to it.
+import { execFile } from "node:child_process";
 import { createServer } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
+import { promisify } from "node:util";
 
 // SECURECONNECT_URL is the client's address; SECURECONNECT_EDGE says where its name leads, as a hosts line would, and
 // SECURECONNECT_PIN which public key its certificates come from. SECURECONNECT_ACCOUNTS are accounts nobody has used
-// yet: name:password, parted by blanks.
-const { SECURECONNECT_URL, SECURECONNECT_EDGE = "", SECURECONNECT_PIN, SECURECONNECT_ACCOUNTS = "" } = process.env;
+// yet: name:password, parted by blanks. SECURECONNECT_NODE is the container that plays app-01. SECURECONNECT_FRIEND is somebody
+// who has asked the first of the accounts to be a contact, and answers as services/e2e/friend_test.go says.
+const { SECURECONNECT_URL, SECURECONNECT_EDGE = "", SECURECONNECT_PIN, SECURECONNECT_ACCOUNTS = "", SECURECONNECT_NODE = "", SECURECONNECT_FRIEND = "" } = process.env;
 
 export const url = SECURECONNECT_URL ?? "https://chat.secureconnect.com";
 export const pin = SECURECONNECT_PIN;
+export const friend = SECURECONNECT_FRIEND;
 export const accounts = SECURECONNECT_ACCOUNTS.split(" ").filter(Boolean).map((account) => {
   const [name, password] = account.split(":") as [string, string];
   return { name, password };
 });
+
+// Takes app-01 the power, and gives it back.
+export const appHost = (what: "kill" | "start") => promisify(execFile)("docker", [what, SECURECONNECT_NODE]);
 
 // A line is a proxy that can be cut: what runs over it ends, and nothing gets through until it is mended.
 export class Line {

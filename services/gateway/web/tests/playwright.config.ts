@@ -8,6 +8,7 @@ export default defineConfig({
   fullyParallel: false,
   workers: 1,
   retries: 0,
+  maxFailures: 1, // the people go on from test to test
   timeout: 240_000,
   expect: { timeout: 30_000 },
   reporter: [["list", { printSteps: true }]],
