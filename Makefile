@@ -66,7 +66,7 @@ fuzz: ## Every fuzz target of the services and commands, each for FUZZ_TIME (1m)
 	grep -rl --include='*_test.go' '^func Fuzz' cmd services | xargs dirname | sort -u | sed 's|^|./|' | xargs go test -list '^Fuzz' | \
 		awk '/^Fuzz/ { targets[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print $$2, targets[i]; n = 0 }' | \
 		while read -r package target; do \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZ_TIME:-1m}" -fuzzminimizetime 1s "$$package" </dev/null; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZ_TIME:-1m}" -fuzzminimizetime 10x "$$package" </dev/null; \
 		done
 
 images: controller engine bin/deploy ## Build the container images

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,9 +48,12 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
+// escapes have small letters in the specification's grammar, and capitals in the other implementation.
+var escapes = regexp.MustCompile(`\\\\|\\u00[0-9A-F]{2}`)
+
 // Whatever we take has one canonical form, which means the same and which another implementation writes alike.
 func FuzzCanonical(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"b":[1,-2,null,true,"\u00e9\ud83d\ude00"],"a":{"":0}}`, `{"a":"\ud800"}`, `{"a":1e2}`, `[[[`, `{"a":"\u2028\u007f"}`} {
+	for _, seed := range []string{`{}`, `{"b":[1,-2,null,true,"\u00e9\ud83d\ude00"],"a":{"":0}}`, `{"a":"\ud800"}`, `{"a":1e2}`, `[[[`, `{"a":"\u2028\u007f"}`, `{"\u200a":"\u000B\\u000B"}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -72,7 +76,8 @@ func FuzzCanonical(f *testing.F) {
 		if json.Unmarshal(raw, &meant) != nil || json.Unmarshal([]byte(text), &written) != nil || !reflect.DeepEqual(meant, written) {
 			t.Errorf("%q does not mean %q", text, raw)
 		}
-		if theirs, err := canonicaljson.Marshal(json.RawMessage(text)); err != nil || !bytes.Equal(theirs, []byte(text)) {
+		theirs, err := canonicaljson.Marshal(json.RawMessage(text))
+		if theirs = escapes.ReplaceAllFunc(theirs, bytes.ToLower); err != nil || !bytes.Equal(theirs, []byte(text)) {
 			t.Errorf("another implementation writes %q for %q, %v", theirs, text, err)
 		}
 	})
