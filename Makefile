@@ -17,7 +17,7 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test test-long check unit system history figures load fuzz down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history figures load fanout fuzz down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -69,6 +69,10 @@ fuzz: ## Every fuzz target of the services and commands, each for FUZZ_TIME (1m)
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZ_TIME:-1m}" -fuzzminimizetime 10x "$$package" </dev/null; \
 		done
 
+fanout: controller engine bin/deploy .build/tools/centrifugo ## What a message to 1,000 sockets costs, beside Centrifugo
+	bin/deploy images build
+	FANOUT=$(CURDIR)/.build/tools/centrifugo go test -count=1 -timeout 20m -v -run TestFanOut ./services/chat/
+
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build
 
@@ -97,3 +101,6 @@ $(WEB_TOOLS): $(WEB)/package-lock.json
 
 .build/tools/golangci-lint:
 	GOBIN=$(CURDIR)/.build/tools go install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+.build/tools/centrifugo: services/chat/yardstick/go.mod
+	cd services/chat/yardstick && go build -trimpath -o $(CURDIR)/$@ github.com/centrifugal/centrifugo/v5

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -24,7 +23,7 @@ const figuresSetting = "FIGURES"
 
 func fullSize() bool { return os.Getenv(figuresSetting) != "" }
 
-func full[T any](many, few T) T {
+func either[T any](many, few T) T {
 	if fullSize() {
 		return many
 	}
@@ -41,7 +40,7 @@ func newMeasured(t *testing.T) *network {
 }
 
 // attempts is how often a time is taken where other work on the machine disturbs it; the last one counts.
-func attempts() int { return full(3, 1) }
+func attempts() int { return either(3, 1) }
 
 // padding makes a message as long as a short encrypted one.
 var padding = strings.Repeat("x", 300)
@@ -113,7 +112,7 @@ func (n *network) run(url string, session wire.Session, deliver func(wire.Conver
 func TestSentMessagesAreSoonEverywhere(t *testing.T) {
 	n := newMeasured(t)
 	here, there := n.node(), n.node()
-	pairs, rate, length := full(60, 6), full(300.0, 30.0), full(20*time.Second, time.Second)
+	pairs, rate, length := either(60, 6), either(300.0, 30.0), either(20*time.Second, time.Second)
 	delivered := &times{}
 	type pair struct {
 		device *client.Device
@@ -144,7 +143,7 @@ func TestSentMessagesAreSoonEverywhere(t *testing.T) {
 		}
 		waiting.Wait()
 		testkit.Eventually(t, patience, "all are delivered", func() bool { return delivered.count() == sent })
-		t.Logf("%d messages at %.0f a second: acknowledged p50 %s, p99 %s (at most 15 ms, 100 ms); on the other host p50 %s, p99 %s (at most 150 ms)", sent, rate,
+		t.Logf("%d messages at %.0f a second: acknowledged p50 %.1f ms, p99 %.1f ms (at most 15, 100); on the other host p50 %.1f ms, p99 %.1f ms (at most 150)", sent, rate,
 			ms(acknowledged.quantile(.5)), ms(acknowledged.quantile(.99)), ms(delivered.quantile(.5)), ms(delivered.quantile(.99)))
 		if acknowledged.quantile(.5) <= 15*time.Millisecond && acknowledged.quantile(.99) <= 100*time.Millisecond && delivered.quantile(.99) <= 150*time.Millisecond {
 			return
@@ -155,12 +154,10 @@ func TestSentMessagesAreSoonEverywhere(t *testing.T) {
 	}
 }
 
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
-
 // All who are cut at once, while others go on writing, are soon back and have everything.
 func TestAllComeBackAfterACut(t *testing.T) {
 	const most, apart = 15 * time.Second, time.Second
-	count, meanwhile := full(2000, 100), 5
+	count, meanwhile := either(2000, 100), 5
 	n := newMeasured(t)
 	edge := func(p *LiveParts) { p.Limits.UnauthenticatedSockets = count } // they do not really share an address
 	here, there := n.node(edge), n.node(edge)
@@ -216,7 +213,7 @@ func (b *inbox) take(_ wire.ConversationID, items []wire.Item, _ int64) {
 
 // One who does not read makes nobody else wait, and costs less than what may wait for them.
 func TestStalledReaderCostsNobody(t *testing.T) {
-	readers, rate, length, rounds := full(100, 10), full(50, 20), full(4*time.Second, 500*time.Millisecond), full(5, 1)
+	readers, rate, length, rounds := either(100, 10), either(50, 20), either(4*time.Second, 500*time.Millisecond), either(5, 1)
 	n := newMeasured(t)
 	h := n.node()
 	writer, stalled := newUser(), newUser()
@@ -271,7 +268,7 @@ func TestStalledReaderCostsNobody(t *testing.T) {
 // stall follows everything, and reads none of it.
 func (h *node) stall(t *testing.T, accessToken string) net.Conn {
 	t.Helper()
-	conn, err := openRaw(strings.TrimPrefix(h.url, "http://"), net.IPv4(127, 0, 0, 2), accessToken)
+	conn, err := dialRaw(strings.TrimPrefix(h.url, "http://"), socketPath, 1, wire.FrameSynced, authFrame(accessToken), `{"type":"sync","id":"1"}`)
 	if err != nil {
 		t.Fatal(err)
 	}

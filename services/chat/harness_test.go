@@ -37,6 +37,8 @@ type friends struct {
 	away      bool
 }
 
+func newFriends() *friends { return &friends{relations: map[[2]wire.UserID]wire.Relations{}} }
+
 func (f *friends) Relation(_ context.Context, a, b wire.UserID) (wire.Relations, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,11 +67,12 @@ func (f *friends) leave(away bool) {
 
 // world is the two real stores, in which any number of hosts run chat.
 type world struct {
-	t       testing.TB
-	sql     config.Secret
-	store   *sqlstore.Store // the tests' own way in
-	cql     *cqlstore.Store
-	friends *friends
+	t        testing.TB
+	sql      config.Secret
+	store    *sqlstore.Store // the tests' own way in
+	keyspace cqlstore.Config
+	cql      *cqlstore.Store
+	friends  *friends
 }
 
 func newWorld(t testing.TB) *world {
@@ -79,7 +82,8 @@ func newWorld(t testing.TB) *world {
 
 func newWorldOn(t testing.TB, sql config.Secret) *world {
 	t.Helper()
-	w := &world{t: t, sql: sql, cql: testkit.Cassandra(t), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
+	w := &world{t: t, sql: sql, keyspace: testkit.CassandraConfig(t), friends: newFriends()}
+	w.cql = testkit.OpenCassandra(t, w.keyspace)
 	w.store = testkit.OpenPostgres(t, w.sql)
 	if _, err := migrate(t.Context(), quiet, w.store, w.cql); err != nil {
 		t.Fatal(err)

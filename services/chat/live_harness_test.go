@@ -17,6 +17,7 @@ import (
 	"secureconnect/services/client"
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/token"
@@ -53,12 +54,20 @@ func newNetworkOn(t *testing.T, sql config.Secret) *network {
 	return n
 }
 
-// hostOfAnotherProcess is the part of a network that a process needs which serves its sockets and writes nothing.
+// toAnotherProcess says where the stores of a network are, for hostOfAnotherProcess to read.
+func (n *network) toAnotherProcess() string {
+	k := n.keyspace
+	return strings.Join([]string{n.sql.Reveal(), k.Hosts[0], k.User, k.Password.Reveal(), k.Keyspace}, " ")
+}
+
+// hostOfAnotherProcess is the part of a network that a process needs which only serves its sockets.
 func hostOfAnotherProcess(t *testing.T) *network {
 	t.Helper()
 	n := &network{signer: newSigner(t), store: testkit.RedisConfig(t), ended: map[wire.SessionID]bool{}}
 	n.verifier = sync.OnceValues(func() (*token.Verifier, error) { return token.NewVerifier(n.signer.Keys()) })
-	n.world = &world{t: t, sql: config.NewSecret(os.Getenv(hostSetting)), friends: &friends{relations: map[[2]wire.UserID]wire.Relations{}}}
+	said := strings.Split(os.Getenv(hostSetting), " ")
+	keyspace := cqlstore.Config{Hosts: said[1:2], Port: 9042, User: said[2], Password: config.NewSecret(said[3]), Keyspace: said[4]}
+	n.world = &world{t: t, sql: config.NewSecret(said[0]), cql: testkit.OpenCassandra(t, keyspace), friends: newFriends()}
 	return n
 }
 

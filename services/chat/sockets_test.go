@@ -2,6 +2,7 @@ package chat
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,8 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
 
+	"secureconnect/services/internal/ratelimit"
 	"secureconnect/services/internal/wire"
 )
 
@@ -104,9 +107,10 @@ func (n *network) crowd(count int) ([]wire.Session, []wire.ConversationID) {
 // measuredHost is a chat host in a process of its own, and our ends of its sockets.
 type measuredHost struct {
 	address string
+	pid     int
 	ask     io.Writer
 	answers *bufio.Scanner
-	conns   []net.Conn
+	conns   []*raw
 }
 
 type reading struct {
@@ -118,8 +122,7 @@ type reading struct {
 func (n *network) measuredHost() *measuredHost {
 	n.t.Helper()
 	command := exec.CommandContext(context.Background(), os.Args[0], "-test.run=^TestMeasuredHost$", "-test.timeout=10m")
-	schema := n.sql.Reveal()
-	command.Env = append(os.Environ(), hostSetting+"="+schema, "GOMAXPROCS=2")
+	command.Env = append(os.Environ(), hostSetting+"="+n.toAnotherProcess(), "GOMAXPROCS=2")
 	command.Stderr = os.Stderr
 	ask, err := command.StdinPipe()
 	if err != nil {
@@ -132,7 +135,7 @@ func (n *network) measuredHost() *measuredHost {
 	if err := command.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	h := &measuredHost{ask: ask, answers: bufio.NewScanner(output)}
+	h := &measuredHost{pid: command.Process.Pid, ask: ask, answers: bufio.NewScanner(output)}
 	n.t.Cleanup(func() {
 		_ = ask.Close()
 		for h.answers.Scan() {
@@ -161,15 +164,15 @@ func (h *measuredHost) measure(t *testing.T) reading {
 	return r
 }
 
-// open signs a socket in with each token, and has it follow what there is. Addresses of loopback take turns, as each has only so many ports.
+// open signs a socket in with each token, and has it follow what there is.
 func (h *measuredHost) open(t *testing.T, tokens []string) {
 	t.Helper()
-	h.conns = make([]net.Conn, len(tokens))
+	h.conns = make([]*raw, len(tokens))
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i, accessToken := range tokens {
 		group.Go(func() (err error) {
-			h.conns[i], err = openRaw(h.address, net.IPv4(127, 0, 0, byte(1+i%8)), accessToken)
+			h.conns[i], err = dialRaw(h.address, socketPath, i, wire.FrameSynced, authFrame(accessToken), `{"type":"sync","id":"1"}`)
 			return err
 		})
 	}
@@ -197,9 +200,17 @@ func (h *measuredHost) hangUp() {
 	h.conns = nil
 }
 
-// openRaw is a client of nothing but a connection: it is not what is measured.
-func openRaw(address string, from net.IP, accessToken string) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+// raw is a client of nothing but a connection: it is not what is measured.
+type raw struct {
+	net.Conn
+	rest []byte // was read, and not looked at yet
+}
+
+const socketPath = "/v1/ws"
+
+// dialRaw opens a socket, says something and reads until the answer to it. Addresses of loopback take turns, as each has only so many ports.
+func dialRaw(address, path string, turn int, answer string, says ...string) (*raw, error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+turn%8))}}
 	conn, err := dialer.Dial("tcp", address)
 	if err != nil {
 		return nil, err
@@ -207,7 +218,7 @@ func openRaw(address string, from net.IP, accessToken string) (net.Conn, error) 
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
-	_, err = io.WriteString(conn, "GET /v1/ws HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
 	if err != nil {
 		return nil, err
@@ -221,40 +232,73 @@ func openRaw(address string, from net.IP, accessToken string) (net.Conn, error) 
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		return nil, errors.New(response.Status)
 	}
-	for _, frame := range []string{authFrame(accessToken), `{"type":"sync","id":"1"}`, `{"type":"ping","id":"after"}`} {
+	for _, frame := range says {
 		if _, err := conn.Write(masked(frame)); err != nil {
 			return nil, err
 		}
 	}
 	for {
-		line, err := reader.ReadString('}')
-		if err != nil {
+		stream, _ := reader.Peek(reader.Buffered()) // which is there
+		_, payload, size := frameIn(stream)
+		answered := bytes.Contains(payload, []byte(answer))
+		if _, err := reader.Discard(size); err != nil {
 			return nil, err
 		}
-		if strings.Contains(line, wire.FrameSynced) {
-			return conn, conn.SetDeadline(time.Time{})
+		if answered {
+			rest, _ := reader.Peek(reader.Buffered())
+			return &raw{conn, bytes.Clone(rest)}, conn.SetDeadline(time.Time{})
+		}
+		if size == 0 {
+			if _, err := reader.Peek(len(stream) + 1); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
 
-// masked is a text frame of a client (RFC 6455 §5.2), under the mask 0.
-func masked(text string) []byte {
-	frame := []byte{0x81}
-	if len(text) < 126 {
-		frame = append(frame, 0x80|byte(len(text)))
-	} else {
-		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(len(text)))
+// frameIn is the first frame of what a server sent (RFC 6455 §5.2) and its size, which is 0 where it is not all there.
+func frameIn(stream []byte) (opcode byte, payload []byte, size int) {
+	if len(stream) < 2 {
+		return 0, nil, 0
 	}
-	return append(append(frame, 0, 0, 0, 0), text...)
+	header, length := 2, int(stream[1])
+	switch {
+	case length == 126 && len(stream) >= 4:
+		header, length = 4, int(binary.BigEndian.Uint16(stream[2:]))
+	case length == 127 && len(stream) >= 10:
+		header, length = 10, int(binary.BigEndian.Uint64(stream[2:]))
+	case length >= 126:
+		return 0, nil, 0
+	}
+	if len(stream) < header+length {
+		return 0, nil, 0
+	}
+	return stream[0] & 0x0f, stream[header : header+length], header + length
 }
 
-// TestMeasuredHost is the other process of TestIdleSocketsAreCheap.
+// masked is a frame of a client with a text, under the mask 0.
+func masked(text string) []byte { return maskedFrame(websocket.TextMessage, text) }
+
+func maskedFrame(opcode byte, payload string) []byte {
+	frame := []byte{0x80 | opcode}
+	if len(payload) < 126 {
+		frame = append(frame, 0x80|byte(len(payload)))
+	} else {
+		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(len(payload)))
+	}
+	return append(append(frame, 0, 0, 0, 0), payload...)
+}
+
+// TestMeasuredHost is the other process of TestIdleSocketsAreCheap and TestFanOut.
 func TestMeasuredHost(t *testing.T) {
 	if os.Getenv(hostSetting) == "" {
 		return
 	}
 	n := hostOfAnotherProcess(t)
-	h := n.node(func(p *LiveParts) { p.Limits.UnauthenticatedSockets = 1000 })
+	h := n.node(func(p *LiveParts) {
+		p.Limits.UnauthenticatedSockets = 1000
+		p.Limits.SocketSend = ratelimit.Rule{Burst: 60, Every: time.Second / 100}
+	})
 	fmt.Println("listening " + strings.TrimPrefix(h.url, "http://")) //nolint:forbidigo // read by the other process
 	questions := bufio.NewScanner(os.Stdin)
 	for questions.Scan() {
