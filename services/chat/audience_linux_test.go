@@ -19,6 +19,7 @@ import (
 
 // audience reads many sockets in one goroutine and with one system call a delivery: what it takes of the cores, nobody else can have.
 type audience struct {
+	of      string
 	epoll   int
 	members []*listener
 	began   time.Time
@@ -38,14 +39,14 @@ type listener struct {
 	rest []byte // the beginning of a frame
 }
 
-func newAudience(t testing.TB, deliveries, publications int) *audience {
+func newAudience(t testing.TB, of string, deliveries, publications int) *audience {
 	t.Helper()
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &audience{
-		epoll: epoll, began: time.Now(),
+		of: of, epoll: epoll, began: time.Now(),
 		sent: make([]atomic.Int64, publications), took: make([]time.Duration, 0, deliveries),
 	}
 }
@@ -150,7 +151,7 @@ func (a *audience) await(t testing.TB, want int) {
 	t.Helper()
 	testkit.Eventually(t, patience, "the deliveries", func() bool { return a.heard.Load() >= int64(want) || a.odd.Load() != nil })
 	if odd := a.odd.Load(); odd != nil {
-		t.Fatalf("%d of %d deliveries, then: %v", a.heard.Load(), want, *odd)
+		t.Fatalf("%s: %d of %d deliveries, then: %v", a.of, a.heard.Load(), want, *odd)
 	}
 }
 

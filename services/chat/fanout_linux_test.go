@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -47,7 +46,7 @@ const (
 // A message in a group of 1,000 is delivered for no more CPU time than Centrifugo takes, and hardly later. One generator speaks to all,
 // each server is a process of its own on the same cores, and of its stores nothing is counted.
 //
-// What Centrifugo forwards without keeping it is compared with what another app host stored and announced, from the announcement on.
+// What Centrifugo forwards without keeping it is compared with what another app host has stored and announces, from the announcement on.
 // What it keeps as history in Redis is compared with a message from its sender's frame on: numbered in SQL, stored in Cassandra, marked in
 // SQL and then delivered. Both promise more than what they are held against.
 func TestFanOut(t *testing.T) {
@@ -107,6 +106,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 type contestant struct {
 	name   string
 	pid    int
+	empty  func(t *testing.T) // waits until nobody is left of the run before
 	member func(i int) (*raw, error)
 	begin  func(a *audience) (publish func(body string) error, err error)
 
@@ -146,8 +146,9 @@ func middle(n int, of func(i int) float64) float64 {
 // measure publishes to so many members, and takes what comes after the warming up.
 func (c *contestant) measure(t *testing.T, members, warming, counting int) figure {
 	t.Helper()
-	a := newAudience(t, members*(warming+counting), warming+counting)
+	a := newAudience(t, c.name, members*(warming+counting), warming+counting)
 	defer a.close()
+	c.empty(t)
 	conns := make([]*raw, members)
 	var group errgroup.Group
 	group.SetLimit(16)
@@ -222,7 +223,8 @@ func (n *network) ourFanOut(members int) (announced, stored *contestant) {
 	for i := range sessions {
 		sessions[i] = newUser()
 	}
-	id, h, beside := n.largeGroup(sessions), n.measuredHost(), n.neighbour()
+	service := n.host()
+	id, h, beside := n.largeGroup(service, sessions), n.measuredHost(), n.beside()
 	dial := func(i int, answer string, says ...string) (*raw, error) {
 		signed, _, err := n.signer.Sign(sessions[i], time.Now())
 		if err != nil {
@@ -231,11 +233,10 @@ func (n *network) ourFanOut(members int) (announced, stored *contestant) {
 		return dialRaw(h.address, socketPath, i, answer, append([]string{authFrame(signed)}, says...)...)
 	}
 	member := func(i int) (*raw, error) { return dial(i, wire.FrameSynced, `{"type":"sync","id":"1"}`) }
-	announced = &contestant{name: "ours, announced", pid: h.pid, member: member, begin: func(a *audience) (func(string) error, error) {
-		beside.audience.Store(a)
-		return func(body string) error { return beside.send(sessions[0], id, body) }, nil
+	announced = &contestant{name: "ours, announced", pid: h.pid, empty: h.closeAll, member: member, begin: func(*audience) (func(string) error, error) {
+		return announcing(service, id, sessions[0], beside)
 	}}
-	stored = &contestant{name: "ours, stored", pid: h.pid, member: member, begin: func(a *audience) (func(string) error, error) {
+	stored = &contestant{name: "ours, stored", pid: h.pid, empty: h.closeAll, member: member, begin: func(a *audience) (func(string) error, error) {
 		conn, err := dial(0, wire.FrameReady)
 		return a.publisher(conn, err, func(body string) string {
 			return string(frameOf(wire.ClientFrame{Type: wire.FrameSend, ConversationID: id, ClientID: newClientID(), Body: body}))
@@ -253,56 +254,39 @@ func (a *audience) publisher(conn *raw, err error, frame func(body string) strin
 	return func(body string) error { return l.write(masked(frame(body))) }, err
 }
 
-// neighbour is another app host, which stores what is sent and announces it.
-type neighbour struct {
-	service  *Service
-	channel  *channel
-	audience atomic.Pointer[audience]
+// announcing speaks as another app host does that has stored a message: the next one of a conversation whose number is the head.
+func announcing(service *Service, id wire.ConversationID, sender wire.Session, beside *channel) (publish func(body string) error, err error) {
+	heads, err := service.store.heads(context.Background(), []wire.ConversationID{id})
+	head := heads[id]
+	return func(body string) error {
+		head++
+		now := time.Now()
+		item := wire.Item{Seq: head, Kind: wire.ItemMessage, At: &now, Sender: sender.UserID, Device: sender.DeviceID, ClientID: newClientID(), Body: body}
+		beside.sendAnnounce(id, head, head, nil, frameOf([]wire.Item{item}))
+		return nil
+	}, err
 }
 
-func (n *network) neighbour() *neighbour {
+// beside is another host's way to Redis.
+func (n *network) beside() *channel {
 	n.t.Helper()
-	b := &neighbour{channel: newChannel(quiet, n.direct, nil)}
-	b.service = n.host(func(s *Service) { s.announce = b.announce })
+	c := newChannel(quiet, n.direct, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		b.channel.publish(ctx)
+		c.publish(ctx)
 	}()
 	n.t.Cleanup(func() {
 		cancel()
 		<-ended
 	})
-	return b
-}
-
-// send is for messages in order; it does not wait until they are stored.
-func (b *neighbour) send(from wire.Session, id wire.ConversationID, body string) error {
-	wait, err := b.service.post(context.Background(), from, id, text(body))
-	if err != nil {
-		return err
-	}
-	go func() {
-		if _, err := wait(); err != nil {
-			b.audience.Load().fail(err)
-		}
-	}()
-	return nil
-}
-
-// announce is the hub's, where nobody follows.
-func (b *neighbour) announce(_ context.Context, id wire.ConversationID, items []wire.Item) {
-	for _, item := range items {
-		b.audience.Load().stamp(bodyNumber([]byte(item.Body[len(bodyMark):])))
-	}
-	b.channel.sendAnnounce(id, items[0].Seq, items[len(items)-1].Seq, nil, frameOf(items))
+	return c
 }
 
 // largeGroup is made step by step, as there are only so many to be added at once.
-func (n *network) largeGroup(sessions []wire.Session) wire.ConversationID {
+func (n *network) largeGroup(service *Service, sessions []wire.Session) wire.ConversationID {
 	n.t.Helper()
-	service := n.host()
 	id := n.group(service, sessions[0])
 	for some := range slices.Chunk(sessions[1:], 100) {
 		users := make([]wire.UserID, len(some))
@@ -341,7 +325,7 @@ func centrifugo(t *testing.T, program, name string, settings ...string) *contest
 		return err == nil && conn.Close() == nil
 	})
 	return &contestant{
-		name: name, pid: command.Process.Pid,
+		name: name, pid: command.Process.Pid, empty: func(*testing.T) {}, // a new member needs nothing of the old ones
 		member: func(i int) (*raw, error) { return dial(i, `"subscribe"`, `{"id":2,"subscribe":{"channel":"fan-out"}}`) },
 		begin: func(a *audience) (func(string) error, error) {
 			conn, err := dial(0, `"connect"`)

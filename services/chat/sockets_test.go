@@ -297,6 +297,7 @@ func TestMeasuredHost(t *testing.T) {
 	n := hostOfAnotherProcess(t)
 	h := n.node(func(p *LiveParts) {
 		p.Limits.UnauthenticatedSockets = 1000
+		p.Limits.SweepEvery = defaultLimits().SweepEvery // what is measured is not hurried
 		p.Limits.SocketSend = ratelimit.Rule{Burst: 60, Every: time.Second / 100}
 	})
 	fmt.Println("listening " + strings.TrimPrefix(h.url, "http://")) //nolint:forbidigo // read by the other process
