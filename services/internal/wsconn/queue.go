@@ -1,6 +1,11 @@
 package wsconn
 
-import "sync"
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
 
 // verdict is what became of a frame.
 type verdict int
@@ -16,10 +21,12 @@ type work int
 
 const (
 	nothing work = iota
-	aFrame
-	aPing
+	something
 	theEnd
 )
+
+// together is about how many bytes leave at once, if they wait at once.
+const together = 16 << 10
 
 // queue holds frames on their way to the writer, bounded in bytes. It has a writer exactly while there is work: who brings some when there
 // is none is to start one.
@@ -30,6 +37,7 @@ type queue struct {
 	frames  [][]byte
 	bytes   int
 	ping    bool
+	pong    []byte // the answer to the peer's last ping; nil when it has it
 	writing bool
 	over    bool
 	reason  Code
@@ -63,6 +71,15 @@ func (q *queue) wantPing(start func()) {
 	}
 }
 
+func (q *queue) wantPong(content []byte, start func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.over {
+		q.pong = content
+		q.wakeLocked(start)
+	}
+}
+
 func (q *queue) wakeLocked(start func()) {
 	if !q.writing && !q.told {
 		q.writing = true
@@ -70,27 +87,54 @@ func (q *queue) wakeLocked(start func()) {
 	}
 }
 
-// pop takes what is next. The bound holds for all but the one frame being written. Nothing and the end are the writer's last.
-func (q *queue) pop() ([]byte, work) {
+// pop appends what is next, ready for the wire. The bound holds for all but what is being written. Nothing and the end are the writer's last.
+func (q *queue) pop(into []byte) ([]byte, work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case len(q.frames) > 0:
+		into = q.framesLocked(into)
+	case q.over:
+		q.writing, q.told = false, true
+		return into, theEnd
+	case q.pong == nil && !q.ping:
+		q.frames, q.writing = nil, false // gives the grown slice back
+		return into, nothing
+	}
+	if q.pong != nil {
+		into, q.pong = appendFrame(into, websocket.PongMessage, q.pong), nil
+	}
+	if q.ping {
+		into, q.ping = appendFrame(into, websocket.PingMessage, nil), false
+	}
+	return into, something
+}
+
+func (q *queue) framesLocked(into []byte) []byte {
+	for taken := 0; len(q.frames) > 0 && (taken == 0 || taken+len(q.frames[0]) <= together); {
 		frame := q.frames[0]
 		q.frames[0], q.frames = nil, q.frames[1:]
 		q.bytes -= len(frame)
-		q.tellLocked()
-		return frame, aFrame
-	case q.over:
-		q.writing, q.told = false, true
-		return nil, theEnd
-	case q.ping:
-		q.ping = false
-		return nil, aPing
-	default:
-		q.frames, q.writing = nil, false // gives the grown slice back
-		return nil, nothing
+		taken += len(frame)
+		into = appendFrame(into, websocket.TextMessage, frame)
 	}
+	q.tellLocked()
+	return into
+}
+
+// appendFrame writes a whole message of a server (RFC 6455 §5.2): one frame, unmasked.
+func appendFrame(into []byte, kind byte, content []byte) []byte {
+	const final = 0x80
+	into = append(into, final|kind)
+	switch n := len(content); {
+	case n < 126:
+		into = append(into, byte(n))
+	case n < 1<<16:
+		into = binary.BigEndian.AppendUint16(append(into, 126), uint16(n))
+	default:
+		into = binary.BigEndian.AppendUint64(append(into, 127), uint64(n))
+	}
+	return append(into, content...)
 }
 
 func (q *queue) tellLocked() {

@@ -1,16 +1,19 @@
 // Package wsconn is the server's side of one WebSocket: one reader, a writer while there is something to write, a queue bounded in bytes,
-// pings and close codes. It knows no frames and no users: what is said over it is its owner's.
+// pings and close codes. It knows no users and nothing of what is said over it: that is its owner's.
 package wsconn
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -32,9 +35,11 @@ var ErrClosed = errors.New("socket is closing")
 // ErrNotSocket is returned by Accept for a request that is no WebSocket handshake.
 var ErrNotSocket = errors.New("not a WebSocket handshake")
 
-// Conn is one connection. An idle one costs one goroutine and one timer.
+// Conn is one connection. An idle one costs one goroutine and one timer. The library shakes hands and reads; all that is written after
+// the handshake is written here, by one writer at a time.
 type Conn struct {
 	ws      *websocket.Conn
+	raw     syscall.RawConn // nil where the connection has no descriptor
 	options Options
 	receive func(frame []byte)
 	queue   *queue
@@ -42,14 +47,14 @@ type Conn struct {
 	done    chan struct{} // closed when reader and writer have ended
 	writers sync.WaitGroup
 
-	farewell atomic.Bool // the peer's side ended without a close frame
+	farewell atomic.Int32 // a code to end with where our side has none to give
 
 	deadlines sync.Mutex // orders Close against extend and allowWrite
 	closeBy   time.Time  // set by Close: nothing waits longer than this
 	ping      *time.Timer
 }
 
-// writeBuffers are shared: a socket needs one only while it writes.
+// writeBuffers keeps the library from making one for each socket.
 var writeBuffers sync.Pool
 
 // Accept turns the request into a socket; the request's handler may return. The caller has judged the Origin; when Accept fails nothing
@@ -73,11 +78,21 @@ func Accept(w http.ResponseWriter, r *http.Request, options Options) (*Conn, err
 	options = options.orDefaults()
 	return &Conn{
 		ws:      ws,
+		raw:     descriptorOf(ws.NetConn()),
 		options: options,
 		queue:   newQueue(options.QueueBytes),
 		ending:  make(chan struct{}),
 		done:    make(chan struct{}),
 	}, nil
+}
+
+func descriptorOf(conn net.Conn) syscall.RawConn {
+	if c, has := conn.(syscall.Conn); has {
+		if raw, err := c.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
 }
 
 func (o Options) orDefaults() Options {
@@ -105,6 +120,8 @@ func (c *Conn) Begin(receive func(frame []byte), ended func(Code)) {
 	c.receive = receive
 	c.ws.SetReadLimit(c.options.ReadLimit)
 	c.ws.SetPongHandler(func(string) error { return c.extend() })
+	c.ws.SetPingHandler(c.answerPing)
+	c.ws.SetCloseHandler(c.answerClose)
 	// The first ping comes at a random moment, so that sockets opened together do not ping together.
 	first := rand.N(c.options.PingEvery) + time.Millisecond //nolint:gosec // spreads load, hides nothing
 	c.deadlines.Lock()
@@ -197,8 +214,19 @@ func (c *Conn) read() {
 // readEnded says goodbye to a peer whose side ended without a word: the proxy between us stops, and passes on what we still say.
 func (c *Conn) readEnded(err error) {
 	if websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || errors.Is(err, io.EOF) {
-		c.farewell.Store(true)
+		c.farewell.Store(int32(GoingAway))
 	}
+}
+
+func (c *Conn) answerPing(content string) error {
+	c.queue.wantPong([]byte(content), c.startWriter)
+	return nil
+}
+
+// answerClose has what the peer said last said back to it, when the queue has been written.
+func (c *Conn) answerClose(code int, _ string) error {
+	c.farewell.Store(int32(code)) //nolint:gosec // it came as 16 bits
+	return nil
 }
 
 func (c *Conn) isEnding() bool {
@@ -238,55 +266,92 @@ func (c *Conn) sendPing() {
 }
 
 // startWriter runs with the queue locked, when nobody writes and there is something to write.
-func (c *Conn) startWriter() { c.writers.Go(c.write) }
+func (c *Conn) startWriter() {
+	c.writers.Add(1)
+	writers.take(c)
+}
 
-// write takes what is queued until nothing is, and ends; who queues next starts another.
-func (c *Conn) write() {
+// write is a writer's turn: it takes what is queued until nothing is, or until the peer does not take it at once. Then a goroutine of the
+// connection's own waits, and nobody else.
+func (c *Conn) write(p *pen) {
 	for {
-		var err error
-		frame, what := c.queue.pop()
-		switch what {
-		case nothing:
-			return
-		case aFrame:
-			if err = c.allowWrite(); err == nil {
-				err = c.ws.WriteMessage(websocket.TextMessage, frame)
-			}
-		case aPing:
-			err = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.options.WriteTimeout))
-		case theEnd:
-			c.sayGoodbye()
+		content, what := c.next(p.buffer[:0])
+		if what == nothing {
+			c.writers.Done()
 			return
 		}
-		if err != nil {
-			c.queue.abandon()
-			_ = c.ws.Close() // wakes the reader, which ends the rest
+		p.buffer = content
+		n, err := p.write(c.raw, content)
+		switch {
+		case err != nil:
+			c.giveUp()
+			c.writers.Done()
+			return
+		case n < len(content):
+			rest := bytes.Clone(content[n:])
+			go c.writeOn(rest, what)
+			return
+		case what == theEnd:
+			c.writers.Done()
 			return
 		}
 	}
 }
 
-// allowWrite gives a frame its time; once the connection is closing, all that is left shares the grace.
-func (c *Conn) allowWrite() error {
+// writeOn writes as write does, and waits for the peer.
+func (c *Conn) writeOn(content []byte, what work) {
+	defer c.writers.Done()
+	for what != nothing {
+		if c.writePatiently(content) != nil {
+			c.giveUp()
+			return
+		}
+		if what == theEnd {
+			return
+		}
+		content, what = c.next(content[:0])
+	}
+}
+
+func (c *Conn) next(into []byte) ([]byte, work) {
+	content, what := c.queue.pop(into)
+	if what == theEnd {
+		content = c.appendGoodbye(content)
+	}
+	return content, what
+}
+
+// giveUp ends a connection that cannot be written to.
+func (c *Conn) giveUp() {
+	c.queue.abandon()
+	_ = c.ws.Close() // wakes the reader, which ends the rest
+}
+
+// writePatiently gives what is written its time; once the connection is closing, all that is left shares the grace.
+func (c *Conn) writePatiently(content []byte) error {
+	if err := c.allowWrite(time.Now().Add(c.options.WriteTimeout)); err != nil {
+		return err
+	}
+	if _, err := c.ws.NetConn().Write(content); err != nil {
+		return err
+	}
+	return c.allowWrite(time.Time{}) // a deadline that has passed would forbid the next write
+}
+
+func (c *Conn) allowWrite(until time.Time) error {
 	c.deadlines.Lock()
 	defer c.deadlines.Unlock()
 	if !c.closeBy.IsZero() {
-		return c.ws.SetWriteDeadline(c.closeBy)
+		return nil // Close has set the last deadline
 	}
-	return c.ws.SetWriteDeadline(time.Now().Add(c.options.WriteTimeout))
+	return c.ws.NetConn().SetWriteDeadline(until)
 }
 
-// sayGoodbye writes the close code; a peer that is gone does not hear it.
-func (c *Conn) sayGoodbye() {
-	code := c.queue.code()
-	if code == 0 && c.farewell.Load() {
-		code = GoingAway
-	}
+// appendGoodbye is the close frame; a peer that is gone does not hear it.
+func (c *Conn) appendGoodbye(into []byte) []byte {
+	code := cmp.Or(c.queue.code(), Code(c.farewell.Load()))
 	if code == 0 {
-		return
+		return into
 	}
-	message := websocket.FormatCloseMessage(int(code), code.String())
-	if c.ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(c.options.CloseGrace)) != nil {
-		_ = c.ws.Close()
-	}
+	return appendFrame(into, websocket.CloseMessage, websocket.FormatCloseMessage(int(code), code.String()))
 }

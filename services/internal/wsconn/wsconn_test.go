@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -40,8 +41,13 @@ func (s *served) begin() {
 // connect gives both ends of a connection over a real server.
 func connect(t *testing.T, options Options) (*served, *websocket.Conn) {
 	t.Helper()
+	return connectOver(t, options, func(l net.Listener) net.Listener { return l })
+}
+
+func connectOver(t *testing.T, options Options, over func(net.Listener) net.Listener) (*served, *websocket.Conn) {
+	t.Helper()
 	accepted := make(chan *served, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Served-By", "app-09")
 		conn, err := Accept(w, r, options)
 		if err != nil {
@@ -52,6 +58,8 @@ func connect(t *testing.T, options Options) (*served, *websocket.Conn) {
 		s.begin()
 		accepted <- s
 	}))
+	server.Listener = over(server.Listener)
+	server.Start()
 	t.Cleanup(server.Close)
 	peer, response, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http"), nil)
 	if err != nil {
@@ -128,6 +136,143 @@ func TestFramesArriveInOrder(t *testing.T) {
 	}
 	if code := waitsFor(t, conn); code != GoingAway {
 		t.Errorf("ended with %d", code)
+	}
+}
+
+// undescribed hides what its connections are made of, as TLS would.
+type undescribed struct{ net.Listener }
+
+func (l undescribed) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return struct{ net.Conn }{conn}, err
+}
+
+func TestConnectionWithoutDescriptor(t *testing.T) {
+	conn, peer := connectOver(t, Options{}, func(l net.Listener) net.Listener { return undescribed{l} })
+	for _, text := range []string{"one", "two"} {
+		if err := conn.Send([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close(GoingAway)
+	if frames, code := ends(t, peer); !slices.Equal(frames, []string{"one", "two"}) || code != int(GoingAway) {
+		t.Errorf("%q, then %d", frames, code)
+	}
+}
+
+// stuck is a connection whose peer reads nothing, and for which more waits than the kernel takes.
+func stuck(t *testing.T) (*served, *websocket.Conn) {
+	t.Helper()
+	conn, peer := connect(t, Options{QueueBytes: 64 << 20, WriteTimeout: time.Minute, CloseGrace: 100 * time.Millisecond})
+	for range 16 {
+		if err := conn.Send(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return conn, peer
+}
+
+// Who does not read keeps nobody else from being written to, however many they are.
+func TestSlowReadersAreNobodyElsesConcern(t *testing.T) {
+	for range 2 * runtime.GOMAXPROCS(0) {
+		stuck(t)
+	}
+	conn, peer := connect(t, Options{})
+	if err := conn.Send([]byte("fast")); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, frame, err := peer.ReadMessage(); err != nil || string(frame) != "fast" {
+		t.Errorf("got %q, %v", frame, err)
+	}
+}
+
+// The time that one frame was given is not the next one's.
+func TestTimeOfAFrameEndsWithIt(t *testing.T) {
+	const patience = 2 * time.Second
+	conn, peer := connect(t, Options{WriteTimeout: patience, QueueBytes: 16 << 20})
+	sendAndRead := func(size int) {
+		t.Helper()
+		if err := conn.Send(bytes.Repeat([]byte("x"), size)); err != nil {
+			t.Fatal(err)
+		}
+		if _, frame, err := peer.ReadMessage(); err != nil || len(frame) != size {
+			t.Fatalf("%d bytes of %d, %v", len(frame), size, err)
+		}
+	}
+	sendAndRead(8 << 20) // is waited for
+	<-time.After(patience + 100*time.Millisecond)
+	sendAndRead(100)
+}
+
+// What a peer asks is answered between frames and never inside of one, also when it has not read for a while.
+func TestAnswersBetweenFrames(t *testing.T) {
+	conn, peer := stuck(t)
+	const n = 20
+	pongs := make(chan string, n)
+	peer.SetPongHandler(func(content string) error {
+		pongs <- content
+		return nil
+	})
+	for i := range n {
+		if err := peer.WriteControl(websocket.PingMessage, fmt.Append(nil, i), time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := peer.WriteMessage(websocket.TextMessage, []byte("asked")); err != nil {
+		t.Fatal(err)
+	}
+	<-conn.Frames() // so all pings have been heard
+	if err := conn.Send([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		_, frame, err := peer.ReadMessage()
+		if err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+		if string(frame) == "last" {
+			break
+		}
+		if len(frame) != 1<<20 || strings.Trim(string(frame), "x") != "" {
+			t.Fatalf("frame %d is %d bytes, not all of them ours", i, len(frame))
+		}
+	}
+	conn.Close(GoingAway)
+	if _, code := ends(t, peer); code != int(GoingAway) {
+		t.Errorf("then %d", code)
+	}
+	close(pongs)
+	last := ""
+	for content := range pongs {
+		last = content
+	}
+	if last != fmt.Sprint(n-1) { // one answer may do for several (RFC 6455 §5.5.3)
+		t.Errorf("the last pong is %q", last)
+	}
+}
+
+// Who closes is answered with the same code (RFC 6455 §5.5.1), after what was queued.
+func TestCloseOfThePeer(t *testing.T) {
+	for _, code := range []int{websocket.CloseNormalClosure, 4999, websocket.CloseNoStatusReceived} {
+		conn, peer := connect(t, Options{})
+		if err := conn.Send([]byte("last")); err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if frames, answer := ends(t, peer); len(frames) != 1 || answer != code {
+			t.Errorf("%d frames, then %d, want %d", len(frames), answer, code)
+		}
+		if ended := waitsFor(t, conn); ended != 0 {
+			t.Errorf("ended with %d, though the peer left", ended)
+		}
 	}
 }
 
@@ -267,7 +412,11 @@ func TestPings(t *testing.T) {
 			_, _, _ = peer.ReadMessage() // answers pings until the end
 		}()
 		for range 6 { // three times as long as a silent peer is given
-			<-pings
+			select {
+			case <-pings:
+			case <-read:
+				t.Fatal("the peer was given up")
+			}
 		}
 		if err := conn.Send([]byte("still here")); err != nil {
 			t.Error(err)
