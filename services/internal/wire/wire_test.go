@@ -1,10 +1,8 @@
-package wire_test
+package wire
 
 import (
 	"strings"
 	"testing"
-
-	"secureconnect/services/internal/wire"
 )
 
 // An identifier that is taken has one spelling, and nothing in it that means something to a path, a query or a list of names.
@@ -18,11 +16,11 @@ func FuzzIdentifiers(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		user, userErr := wire.ParseUserID(text)
-		session, sessionErr := wire.ParseSessionID(text)
-		conversation, conversationErr := wire.ParseConversationID(text)
-		client, made, clientErr := wire.ParseClientID(text)
-		device, deviceErr := wire.ParseDeviceID(text)
+		user, userErr := ParseUserID(text)
+		session, sessionErr := ParseSessionID(text)
+		conversation, conversationErr := ParseConversationID(text)
+		client, made, clientErr := ParseClientID(text)
+		device, deviceErr := ParseDeviceID(text)
 		for got, err := range map[string]error{
 			string(user): userErr, string(session): sessionErr, string(conversation): conversationErr, string(client): clientErr, string(device): deviceErr,
 		} {
@@ -33,7 +31,7 @@ func FuzzIdentifiers(f *testing.F) {
 		if clientErr == nil && (userErr != nil || made.UnixMilli() < 0) {
 			t.Errorf("%q was made at %s", text, made)
 		}
-		if hint, err := wire.ParseRelationHint(text); err == nil && hint.String() != text {
+		if hint, err := ParseRelationHint(text); err == nil && hint.String() != text {
 			t.Errorf("%q is the hint %q", text, hint)
 		}
 	})
