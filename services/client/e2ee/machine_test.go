@@ -145,9 +145,11 @@ func FuzzOlmPlaintext(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := matrixSync(wire.KeysSync{ToDevice: wire.DeviceInbox{Events: []wire.DeviceEvent{
-			{Sender: string(matrixUser(mallory)), Type: event.ToDeviceEncrypted.Type, Content: content},
-		}}})
+		sent := wire.DeviceEvent{Sender: string(matrixUser(mallory)), Type: event.ToDeviceEncrypted.Type, Content: content}
+		response, err := matrixSync(wire.KeysSync{
+			ToDevice:               wire.DeviceInbox{Events: []wire.DeviceEvent{sent}},
+			DeviceOneTimeKeysCount: wire.KeyCounts{string(id.KeyAlgorithmSignedCurve25519): 50}, // enough: none is made
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
