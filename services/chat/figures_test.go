@@ -180,16 +180,22 @@ func TestAllComeBackAfterACut(t *testing.T) {
 	for _, line := range lines {
 		line.Cut()
 	}
+	var writing sync.WaitGroup
 	for i, room := range rooms {
-		for j := range meanwhile {
-			n.send(there.Service, sessions[i*roomSize], room, strconv.Itoa(j))
-		}
+		writing.Go(func() {
+			for j := range meanwhile {
+				if _, err := there.Send(t.Context(), sessions[i*roomSize], room, text(strconv.Itoa(j))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 	time.Sleep(time.Until(began.Add(apart)))
 	mended := time.Now()
 	for _, line := range lines {
 		line.Mend()
 	}
+	writing.Wait()
 	testkit.Eventually(t, time.Minute, "everybody has everything", func() bool { return all(int64(1 + meanwhile)) })
 	took := time.Since(began)
 	for i := range seen {
@@ -213,7 +219,7 @@ func (b *inbox) take(_ wire.ConversationID, items []wire.Item, _ int64) {
 
 // One who does not read makes nobody else wait, and costs less than what may wait for them.
 func TestStalledReaderCostsNobody(t *testing.T) {
-	readers, rate, length, rounds := either(100, 10), either(50, 20), either(4*time.Second, 500*time.Millisecond), either(5, 1)
+	readers, rate, length, rounds := either(99, 10), either(50, 20), either(4*time.Second, 500*time.Millisecond), either(5, 1)
 	n := newMeasured(t)
 	h := n.node()
 	writer, stalled := newUser(), newUser()
