@@ -40,6 +40,10 @@ export class Person {
 
   async signIn() {
     await this.page.goto("/");
+    await this.enter();
+  }
+
+  async enter() {
     const form = this.page.getByRole("region", { name: "Sign in" });
     await form.getByLabel("User name").fill(this.account.name);
     await form.getByLabel("Password").fill(this.account.password);

@@ -25,7 +25,8 @@ export class Account {
   static async open(me: Me, emit: (event: Event) => void, watched: (chat: Id) => boolean): Promise<Account> {
     const state = (part: Partial<State>) => emit({ type: "state", part });
     const names = Account.names(me);
-    await sweep((name) => name.startsWith(names.data) || name.startsWith(names.keys));
+    // Not waited for: a store of this browser's last session may be open until the browser tidies up.
+    void sweep((name) => name.startsWith(names.data) || name.startsWith(names.keys)).catch(() => {});
     const db = new Database(await open(names.data));
     const vault = await Vault.open(db);
     let account: Account;

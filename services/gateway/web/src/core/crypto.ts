@@ -52,6 +52,7 @@ export class Keys {
     await initAsync();
     const handle = await StoreHandle.openWithKey(name, storeKey);
     const machine = await OlmMachine.initFromStore(new UserId(userName(me.id)), new DeviceId(me.deviceId), handle);
+    handle.free(); // else the store stays open, and cannot be removed, until the browser tidies up
     machine.roomKeyRequestsEnabled = false;
     machine.roomKeyForwardingEnabled = false;
     const keys = new Keys(machine, db, me, hooks);
