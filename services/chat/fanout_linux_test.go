@@ -53,15 +53,14 @@ func TestFanOut(t *testing.T) {
 	if os.Getenv(hostSetting) != "" {
 		return // we are the host, and that is another test
 	}
-	n := newNetwork(t)
 	program := os.Getenv(yardstickSetting)
 	if program == "" { // the measuring itself is always tested
-		announced, stored := n.ourFanOut(20)
+		announced, stored := newNetwork(t).ourFanOut(20)
 		announced.measure(t, 20, 5, 20)
 		stored.measure(t, 20, 5, 20)
 		return
 	}
-	announced, stored := n.ourFanOut(audienceSize)
+	announced, stored := newNetworkOn(t, testkit.DurablePostgresURL(t)).ourFanOut(audienceSize)
 	memory, forwarding := centrifugo(t, program, "Centrifugo, memory"), centrifugo(t, program, "Centrifugo, Redis", redisEngine(t)...)
 	keeping := centrifugo(t, program, "Centrifugo, Redis with history",
 		append(redisEngine(t), "CENTRIFUGO_HISTORY_SIZE=1000", "CENTRIFUGO_HISTORY_TTL=300s", "CENTRIFUGO_FORCE_RECOVERY=true")...)
