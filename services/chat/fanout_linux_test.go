@@ -46,9 +46,10 @@ const (
 // A message in a group of 1,000 is delivered for no more CPU time than Centrifugo takes, and hardly later. One generator speaks to all,
 // each server is a process of its own on the same cores, and of its stores nothing is counted.
 //
-// What Centrifugo forwards without keeping it is compared with what another app host has stored and announces, from the announcement on.
+// What Centrifugo forwards without keeping it is compared with an announcement, as another app host makes it of what it has stored, from
+// the announcement on: the generator makes it, nothing is stored, and what taking the message in costs is not in it. For Centrifugo it is.
 // What it keeps as history in Redis is compared with a message from its sender's frame on: numbered in SQL, stored in Cassandra, marked in
-// SQL and then delivered. Both promise more than what they are held against.
+// SQL and then delivered.
 func TestFanOut(t *testing.T) {
 	if os.Getenv(hostSetting) != "" {
 		return // we are the host, and that is another test
