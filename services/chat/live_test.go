@@ -226,7 +226,8 @@ func TestMembershipOnSockets(t *testing.T) {
 	for _, w := range []*wired{first, second, back} {
 		var again wire.ItemsFrame
 		w.next(wire.FrameItems, &again)
-		if again.After != 4 || len(again.Items) != 1 || again.Items[0].Event.Type != wire.EventAdded {
+		// After 3 where the socket was still reading up to the removal: the frame covers the time between, and holds nothing of it.
+		if again.After < 3 || again.After > 4 || len(again.Items) != 1 || again.Items[0].Seq != 5 || again.Items[0].Event.Type != wire.EventAdded {
 			t.Errorf("after the return bob was given %+v", again)
 		}
 	}
