@@ -175,7 +175,6 @@ func (s *server) run(root, folder, ref string) error {
 		return err
 	}
 	_, err := docker("run", "--detach", "--name", s.container, "--label", "secureconnect.testkit="+root,
-		"--publish", "127.0.0.1:0:"+s.port,
 		"--volume", filepath.Join(folder, "secrets")+":/run/secrets:ro",
 		"--volume", filepath.Join(folder, "config")+":"+s.mount+":ro", ref)
 	return err
@@ -232,13 +231,13 @@ func (s *server) ready(folder string) (string, error) {
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	port, err := docker("port", s.container, s.port+"/tcp")
+	// Its own address and not a published port: docker-proxy takes a part of the machine that a figure would miss.
+	address, err := docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", s.container)
 	if err != nil {
 		return "", err
 	}
-	listen, _, _ := strings.Cut(port, "\n")
-	if _, _, err := net.SplitHostPort(listen); err != nil {
-		return "", fmt.Errorf("read the port of %s: %w", s.container, err)
+	if net.ParseIP(address) == nil {
+		return "", fmt.Errorf("%s has no address on the engine's own network, but %q", s.container, address)
 	}
 	secrets := map[string]string{}
 	for _, name := range s.secrets {
@@ -248,7 +247,7 @@ func (s *server) ready(folder string) (string, error) {
 		}
 		secrets[name] = string(content)
 	}
-	return s.address(listen, secrets), nil
+	return s.address(net.JoinHostPort(address, s.port), secrets), nil
 }
 
 func docker(arguments ...string) (string, error) {
