@@ -68,7 +68,7 @@ func New(parts Parts) *Service {
 	}
 	s := &Service{
 		log:       parts.Log,
-		store:     &store{db: parts.SQL},
+		store:     &store{db: parts.SQL, marks: &marks{db: parts.SQL}},
 		messages:  newCassandra(parts.CQL),
 		relations: parts.Relations,
 		verifier:  parts.Verifier,

@@ -303,3 +303,68 @@ func lineTo(t *testing.T, address config.Secret) (*testkit.Line, config.Secret) 
 	line := testkit.NewLine(t, server)
 	return line, config.NewSecret(strings.Replace(address.Reveal(), "@"+server, "@"+line.Address(), 1))
 }
+
+// While commits are under way the marks of all conversations gather, and are one commit.
+func TestMarksGather(t *testing.T) {
+	w := newWorld(t)
+	s, writer := w.host(), newUser()
+	const conversations = 20
+	numbered := make([]*letter, conversations)
+	ids := make([]wire.ConversationID, conversations)
+	for i := range ids {
+		ids[i] = w.group(s, writer, newUser())
+		numbered[i] = &letter{asked: asked{writer.UserID, writer.DeviceID, newClientID(), []byte("hash")}}
+		if err := s.store.number(t.Context(), ids[i], numbered[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold, err := w.store.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hold.Exec(t.Context(), `SELECT FROM message_numbers WHERE conversation_id = ANY($1) FOR UPDATE`, ids[:markers]); err != nil {
+		t.Fatal(err)
+	}
+	var marking errgroup.Group
+	mark := func(i int) {
+		marking.Go(func() error {
+			marked, err := s.store.mark(t.Context(), ids[i], numbered[i:i+1])
+			if err == nil && !marked[numbered[i].seq] {
+				err = fmt.Errorf("number %d is not marked", i)
+			}
+			return err
+		})
+	}
+	gathered := func(n int) func() bool {
+		return func() bool {
+			s.store.marks.mu.Lock()
+			defer s.store.marks.mu.Unlock()
+			return s.store.marks.running == markers && len(s.store.marks.waiting) == n
+		}
+	}
+	for i := range markers { // each is held up
+		mark(i)
+		testkit.Eventually(t, patience, "a commit is under way", func() bool {
+			var waits bool
+			err := w.store.QueryRow(t.Context(), `SELECT count(*) > $1 FROM pg_stat_activity WHERE query = $2 AND wait_event_type = 'Lock'`, i, sqlMark).Scan(&waits)
+			return err == nil && waits
+		})
+	}
+	for i := markers; i < conversations; i++ {
+		mark(i)
+	}
+	testkit.Eventually(t, patience, "all others wait", gathered(conversations-markers))
+	if err := hold.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := marking.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var commits int
+	if err := w.store.QueryRow(t.Context(), `SELECT count(DISTINCT xmin::text) FROM message_numbers WHERE conversation_id = ANY($1) AND state = 'stored'`, ids).Scan(&commits); err != nil {
+		t.Fatal(err)
+	}
+	if commits != markers+1 {
+		t.Errorf("%d commits, want %d", commits, markers+1)
+	}
+}

@@ -16,7 +16,8 @@ import (
 // store keeps conversations, members, numbers and cursors in SQL. One method is one transaction; kinds are given where
 // the meaning is known, everything else is the store's own trouble.
 type store struct {
-	db *sqlstore.Store
+	db    *sqlstore.Store
+	marks *marks
 }
 
 const sqlKind = `SELECT pair FROM conversations WHERE id = $1`

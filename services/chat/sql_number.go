@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,13 +34,16 @@ type number struct {
 const (
 	sqlPresentAmong = `SELECT user_id FROM conversation_members
 WHERE conversation_id = $1 AND user_id = ANY($2::uuid[]) AND left_seq IS NULL`
-	sqlMoveHead      = `UPDATE conversations SET head = head + $2 WHERE id = $1 RETURNING head`
-	sqlInsertNumbers = `INSERT INTO message_numbers
+	// sqlNumber gives numbers to all or, where not all senders are members, to none.
+	sqlNumber = `WITH moved AS (
+	UPDATE conversations SET head = head + $2 WHERE id = $1 AND $4 = (
+		SELECT count(*) FROM conversation_members WHERE conversation_id = $1 AND user_id = ANY($3::uuid[]) AND left_seq IS NULL
+	) RETURNING head - $2 AS before, life_seconds
+)
+INSERT INTO message_numbers
 (conversation_id, seq, state, sender_user, sender_device, client_id, body_hash, life_seconds, created_at)
-SELECT c.id, c.head - $2::bigint + a.place, 'pending', a.sender, a.device, a.client_id, a.hash, c.life_seconds, date_trunc('milliseconds', now())
-FROM conversations c, unnest($3::bigint[], $4::uuid[], $5::text[], $6::uuid[], $7::bytea[]) AS a (place, sender, device, client_id, hash)
-WHERE c.id = $1
-ON CONFLICT (conversation_id, sender_user, client_id) DO NOTHING
+SELECT $1, m.before + a.place, 'pending', a.sender, a.device, a.client_id, a.hash, m.life_seconds, date_trunc('milliseconds', now())
+FROM moved m, unnest($5::bigint[], $6::uuid[], $7::text[], $8::uuid[], $9::bytea[]) AS a (place, sender, device, client_id, hash)
 RETURNING seq, created_at, life_seconds`
 	sqlRecords = `SELECT sender_user, client_id, seq, state, sender_device, body_hash, life_seconds, created_at
 FROM message_numbers WHERE conversation_id = $1 AND sender_user = ANY($2::uuid[]) AND client_id = ANY($3::uuid[])`
@@ -50,9 +54,9 @@ FROM message_numbers WHERE conversation_id = $1 AND sender_user = ANY($2::uuid[]
 var errKnown = errors.New("not all of the batch is new")
 
 // number gives each letter a number, or the one it has, or a refusal: membership, order and idempotency record are one
-// transaction. The short way asks for no record first: the unique key tells.
+// transaction. The short way is one statement and asks for no record first: the unique key tells.
 func (s *store) number(ctx context.Context, id wire.ConversationID, letters []*letter) error {
-	err := s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error { return numberNew(ctx, tx, id, letters) })
+	err := s.numberNew(ctx, id, letters)
 	// Nobody knows whether an interrupted commit gave numbers: the longer way looks.
 	for tries := 0; tries < 2 && (errors.Is(err, errKnown) || errors.Is(err, sqlstore.ErrCommitUnknown)); tries++ {
 		err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error { return numberAny(ctx, tx, id, letters) })
@@ -60,25 +64,51 @@ func (s *store) number(ctx context.Context, id wire.ConversationID, letters []*l
 	return err
 }
 
-func numberNew(ctx context.Context, tx pgx.Tx, id wire.ConversationID, letters []*letter) error {
-	senders := sendersOf(letters)
-	var work pgx.Batch
-	present := map[wire.UserID]bool{}
-	work.Queue(sqlPresentAmong, id, senders).Query(collectPresent(present))
-	head := int64(0)
-	work.Queue(sqlMoveHead, id, len(letters)).QueryRow(func(row pgx.Row) error { return row.Scan(&head) })
-	given := 0
-	queueInsert(&work, id, letters, &head, &given)
-	err := tx.SendBatch(ctx, &work).Close()
+// numberNew numbers all letters, or none where it fails with errKnown.
+func (s *store) numberNew(ctx context.Context, id wire.ConversationID, letters []*letter) error {
+	var given []number
+	err := s.db.Single(ctx, func(q sqlstore.Querier) error {
+		var err error
+		given, err = numbers(ctx, q, id, letters)
+		return err
+	})
 	switch {
-	case sqlstore.NoRows(err):
-		return noConversation("chat.number")
+	case sqlstore.UniqueViolation(err), err == nil && len(given) == 0:
+		return errKnown
 	case err != nil:
 		return fmt.Errorf("number messages: %w", err)
-	case len(present) < len(senders) || given < len(letters):
-		return errKnown
-	default:
+	}
+	assign(letters, given)
+	return nil
+}
+
+// numbers makes as many as there are letters, or none.
+func numbers(ctx context.Context, q sqlstore.Querier, id wire.ConversationID, letters []*letter) (given []number, err error) {
+	n, senders := len(letters), sendersOf(letters)
+	places, by, devices := make([]int64, n), make([]wire.UserID, n), make([]wire.DeviceID, n)
+	clientIDs, hashes := make([]wire.ClientID, n), make([][]byte, n)
+	for i, l := range letters {
+		places[i], by[i], devices[i], clientIDs[i], hashes[i] = int64(i)+1, l.sender, l.asked.device, l.clientID, l.hash
+	}
+	rows, err := q.Query(ctx, sqlNumber, id, n, senders, len(senders), places, by, devices, clientIDs, hashes)
+	if err != nil {
+		return nil, err
+	}
+	var one number
+	var life int
+	_, err = pgx.ForEachRow(rows, []any{&one.seq, &one.at, &life}, func() error {
+		given = append(given, number{seq: one.seq, state: statePending, at: one.at.UTC(), life: time.Duration(life) * time.Second})
 		return nil
+	})
+	return given, err
+}
+
+// assign hands a run of numbers out in the order of the letters.
+func assign(letters []*letter, given []number) {
+	slices.SortFunc(given, func(a, b number) int { return cmp.Compare(a.seq, b.seq) })
+	for i, l := range letters {
+		l.number = given[i]
+		l.number.device = l.asked.device
 	}
 }
 
@@ -89,36 +119,6 @@ func sendersOf(letters []*letter) []wire.UserID {
 	}
 	slices.Sort(senders)
 	return slices.Compact(senders)
-}
-
-func collectPresent(present map[wire.UserID]bool) func(rows pgx.Rows) error {
-	return func(rows pgx.Rows) error {
-		var user wire.UserID
-		_, err := pgx.ForEachRow(rows, []any{&user}, func() error { present[user] = true; return nil })
-		return err
-	}
-}
-
-// queueInsert adds the statement that makes pending numbers for all letters, below a head that has moved; given counts them.
-func queueInsert(work *pgx.Batch, id wire.ConversationID, letters []*letter, head *int64, given *int) {
-	n := len(letters)
-	places, senders, devices := make([]int64, n), make([]wire.UserID, n), make([]wire.DeviceID, n)
-	clientIDs, hashes := make([]wire.ClientID, n), make([][]byte, n)
-	for i, l := range letters {
-		places[i], senders[i], devices[i], clientIDs[i], hashes[i] = int64(i)+1, l.sender, l.asked.device, l.clientID, l.hash
-	}
-	work.Queue(sqlInsertNumbers, id, n, places, senders, devices, clientIDs, hashes).Query(func(rows pgx.Rows) error {
-		var seq int64
-		var life int
-		var at time.Time
-		_, err := pgx.ForEachRow(rows, []any{&seq, &at, &life}, func() error {
-			l := letters[int(seq-*head)+n-1]
-			l.number = number{seq: seq, state: statePending, at: at.UTC(), life: time.Duration(life) * time.Second, device: l.asked.device}
-			*given++
-			return nil
-		})
-		return err
-	})
 }
 
 // numberAny looks at what is there first: a repeat gets its own number again, unless that is void.
@@ -158,17 +158,17 @@ func insertFresh(ctx context.Context, tx pgx.Tx, id wire.ConversationID, fresh [
 	if len(fresh) == 0 {
 		return nil
 	}
-	var work pgx.Batch
-	work.Queue(sqlForgetVoid, id, voided)
-	head, given := int64(0), 0
-	work.Queue(sqlMoveHead, id, len(fresh)).QueryRow(func(row pgx.Row) error { return row.Scan(&head) })
-	queueInsert(&work, id, fresh, &head, &given)
-	if err := tx.SendBatch(ctx, &work).Close(); err != nil {
+	if _, err := tx.Exec(ctx, sqlForgetVoid, id, voided); err != nil {
+		return fmt.Errorf("forget void numbers: %w", err)
+	}
+	given, err := numbers(ctx, tx, id, fresh)
+	if err != nil {
 		return fmt.Errorf("number messages: %w", err)
 	}
-	if given < len(fresh) {
-		return fmt.Errorf("number messages: %d of %d were given a number", given, len(fresh))
+	if len(given) < len(fresh) {
+		return fmt.Errorf("number messages: %d of %d were given a number", len(given), len(fresh))
 	}
+	assign(fresh, given)
 	return nil
 }
 
@@ -176,7 +176,8 @@ func presentAmong(ctx context.Context, tx pgx.Tx, id wire.ConversationID, users 
 	present := map[wire.UserID]bool{}
 	rows, err := tx.Query(ctx, sqlPresentAmong, id, users)
 	if err == nil {
-		err = collectPresent(present)(rows)
+		var user wire.UserID
+		_, err = pgx.ForEachRow(rows, []any{&user}, func() error { present[user] = true; return nil })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for members: %w", err)
@@ -220,39 +221,13 @@ func recordsOf(ctx context.Context, tx pgx.Tx, id wire.ConversationID, letters [
 	return records, nil
 }
 
-const (
-	sqlMark = `UPDATE message_numbers SET state = 'stored'
-WHERE conversation_id = $1 AND seq = ANY($2::bigint[]) AND state = 'pending' RETURNING seq`
-	sqlStoredAmong = `SELECT seq FROM message_numbers WHERE conversation_id = $1 AND seq = ANY($2::bigint[]) AND state = 'stored'`
-)
-
-// mark makes pending numbers stored, and tells which are; the others are void.
-func (s *store) mark(ctx context.Context, id wire.ConversationID, letters []*letter) (map[int64]bool, error) {
-	seqs := make([]int64, len(letters))
-	for i, l := range letters {
-		seqs[i] = l.seq
-	}
-	marked := map[int64]bool{}
-	if err := s.seqs(ctx, marked, sqlMark, id, seqs); err != nil {
-		return nil, fmt.Errorf("mark messages: %w", err)
-	}
-	if len(marked) < len(seqs) { // somebody finished them for us, or a reader voided them
-		if err := s.seqs(ctx, marked, sqlStoredAmong, id, seqs); err != nil {
-			return nil, fmt.Errorf("look for marks: %w", err)
-		}
-	}
-	return marked, nil
-}
-
 func (s *store) seqs(ctx context.Context, found map[int64]bool, statement string, arguments ...any) error {
 	return s.db.Single(ctx, func(q sqlstore.Querier) error {
 		rows, err := q.Query(ctx, statement, arguments...)
 		if err != nil {
 			return err
 		}
-		var seq int64
-		_, err = pgx.ForEachRow(rows, []any{&seq}, func() error { found[seq] = true; return nil })
-		return err
+		return collectSeqs(found)(rows)
 	})
 }
 

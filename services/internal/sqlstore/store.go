@@ -39,11 +39,12 @@ func ReadConfig(r *config.Reader) Config {
 	}
 }
 
-// Querier runs single statements: a pool or a transaction.
+// Querier runs single statements, or a batch of them at once: a pool or a transaction.
 type Querier interface {
 	Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row
+	SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults
 }
 
 // Store is a bounded pool of connections. Services use InTx and Single; the pool's own methods do not retry.

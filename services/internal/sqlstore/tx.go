@@ -35,7 +35,8 @@ func (s *Store) InTx(ctx context.Context, work func(ctx context.Context, tx pgx.
 }
 
 // Single runs work, which sends one statement, and runs it again where the store asks for that: at SERIALIZABLE even a
-// lone SELECT may be told to retry.
+// lone SELECT may be told to retry. It may be a batch, whose statements are then right in one transaction (PostgreSQL)
+// and each by itself (CockroachDB), and when those that were committed run again.
 func (s *Store) Single(ctx context.Context, work func(q Querier) error) error {
 	return again(ctx, func() error { return work(s.Pool) })
 }
