@@ -42,9 +42,7 @@ test("two people talk across two app hosts", async ({ browser, pair: [linh, mai]
   });
 
   await step("they edit, react, reply and delete", async () => {
-    await linh.choose("three", "Edit");
-    await linh.page.getByLabel("Write a message").fill("four");
-    await linh.page.getByLabel("Write a message").press("Enter");
+    await linh.rewrite("three", "four");
     await expect(mai.message("four")).toContainText("edited");
     await mai.choose("four", "👍");
     await expect(linh.message("four").getByRole("list", { name: "Reactions" })).toContainText("👍");

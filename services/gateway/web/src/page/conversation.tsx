@@ -217,7 +217,7 @@ function Composer({ chat, replying, editing, onDone, onEditLast, onSent }: Compo
   const told = useRef(0);
 
   useEffect(() => { if (matchMedia("(hover: hover)").matches || replying || editing) field.current?.focus(); }, [chat.id, replying, editing]);
-  useEffect(() => { setWords(editing ? editing.text ?? "" : drafts.get(chat.id) ?? ""); }, [editing]);
+  useLayoutEffect(() => { setWords(editing ? editing.text ?? "" : drafts.get(chat.id) ?? ""); }, [editing]);
   useLayoutEffect(() => {
     const area = field.current!;
     area.style.height = "0";
@@ -242,7 +242,7 @@ function Composer({ chat, replying, editing, onDone, onEditLast, onSent }: Compo
     if (!said) return;
     stopTyping();
     setWords("");
-    drafts.delete(chat.id);
+    if (!editing) drafts.delete(chat.id);
     onDone();
     field.current?.focus();
     const done = await attempt(() => editing
