@@ -68,7 +68,7 @@ func New(parts Parts) *Service {
 	}
 	s := &Service{
 		log:       parts.Log,
-		store:     &store{db: parts.SQL, marks: &marks{db: parts.SQL}},
+		store:     &store{db: parts.SQL, marks: newMarks(parts.SQL)},
 		messages:  newCassandra(parts.CQL),
 		relations: parts.Relations,
 		verifier:  parts.Verifier,
@@ -81,7 +81,10 @@ func New(parts Parts) *Service {
 }
 
 // Close finishes what is being sent, for some seconds, and takes nothing more.
-func (s *Service) Close() { s.lanes.close() }
+func (s *Service) Close() {
+	s.lanes.close()
+	s.store.marks.close()
+}
 
 // Authenticate gives the session of an access token. Whether that session was ended since, the gateway has asked.
 // It fails with Unauthenticated or Unavailable.

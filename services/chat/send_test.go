@@ -339,7 +339,7 @@ func TestMarksGather(t *testing.T) {
 		return func() bool {
 			s.store.marks.mu.Lock()
 			defer s.store.marks.mu.Unlock()
-			return s.store.marks.running == markers && len(s.store.marks.waiting) == n
+			return s.store.marks.workers == markers && len(s.store.marks.waiting) == n
 		}
 	}
 	for i := range markers { // each is held up

@@ -21,11 +21,14 @@ const (
 // marks makes numbers stored for all conversations of this host together: what comes while a commit is under way
 // is in the next one, so that their number grows with the disk's speed and not with the messages.
 type marks struct {
-	db *sqlstore.Store
+	db      *sqlstore.Store
+	ctx     context.Context //nolint:containedctx // the life of the commits, ended by close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting []*marking
-	running int
+	workers int
 }
 
 // marking is what one batch wants marked, and what became of it once done is closed.
@@ -38,13 +41,18 @@ type marking struct {
 	done   chan struct{}
 }
 
+func newMarks(db *sqlstore.Store) *marks {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &marks{db: db, ctx: ctx, cancel: cancel}
+}
+
 func (m *marks) mark(ctx context.Context, id wire.ConversationID, seqs []int64) (map[int64]bool, error) {
 	one := &marking{id: id, seqs: seqs, done: make(chan struct{})}
 	m.mu.Lock()
 	m.waiting = append(m.waiting, one)
-	if m.running < markers {
-		m.running++
-		go m.run()
+	if m.workers < markers {
+		m.workers++
+		m.running.Go(m.run)
 	}
 	m.mu.Unlock()
 	select {
@@ -73,7 +81,7 @@ func (m *marks) take() []*marking {
 	batch := m.waiting
 	m.waiting = nil
 	if batch == nil {
-		m.running--
+		m.workers--
 	}
 	return batch
 }
@@ -86,7 +94,7 @@ WHERE conversation_id = $1 AND seq = ANY($2::bigint[]) AND state = 'pending' RET
 
 // commit outlives who waits for it: others wait too.
 func (m *marks) commit(batch []*marking) error {
-	ctx, cancel := context.WithTimeout(context.Background(), markTime)
+	ctx, cancel := context.WithTimeout(m.ctx, markTime)
 	defer cancel()
 	return m.db.Single(ctx, func(q sqlstore.Querier) error {
 		var work pgx.Batch
@@ -96,6 +104,12 @@ func (m *marks) commit(batch []*marking) error {
 		}
 		return q.SendBatch(ctx, &work).Close()
 	})
+}
+
+// close gives up what is under way. Nobody marks any more.
+func (m *marks) close() {
+	m.cancel()
+	m.running.Wait()
 }
 
 func collectSeqs(found map[int64]bool) func(pgx.Rows) error {
