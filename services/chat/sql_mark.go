@@ -19,7 +19,8 @@ const (
 )
 
 // marks makes numbers stored for all conversations of this host together: what comes while a commit is under way
-// is in the next one, so that their number grows with the disk's speed and not with the messages.
+// is in the next one, so that their number grows with the disk's speed and not with the messages. At most one batch a
+// conversation waits, and no more messages than the lanes let in.
 type marks struct {
 	db      *sqlstore.Store
 	ctx     context.Context //nolint:containedctx // the life of the commits, ended by close

@@ -129,14 +129,17 @@ func FuzzOlmPlaintext(f *testing.F) {
 		head + `,"type":"m.room_key",` + key + `}}`, head + `,"type":"m.forwarded_room_key",` + strings.Replace(key, made.first, string(exported), 1) + `,"sender_key":"k"}}`,
 		head + `,"type":"m.room_key","content":null}`, head + `,"type":"m.secret.send","content":{"secret":"x"}}`, head + `,"type":"m.dummy"}`,
 		head + `,"sender_device_keys":{"user_id":"` + string(matrixUser(mallory)) + `","keys":null},"type":"m.room_key",` + key + `}}`,
-		head + `,"type":"io.element.msc4268.room_key_bundle","content":{}}`, `null`, `{}`, `[]`, ``,
+		head + `,"type":"io.element.msc4268.room_key_bundle","content":{}}`, `null`, `{}`, `[]`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, plaintext []byte) {
+		if len(plaintext) == 0 {
+			return // Olm encrypts no empty message
+		}
 		kind, ciphertext, err := channel.Encrypt(plaintext)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		content, err := json.Marshal(&event.EncryptedEventContent{
 			Algorithm: id.AlgorithmOlmV1, SenderKey: theirs.IdentityKey(),
