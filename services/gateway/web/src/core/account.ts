@@ -14,6 +14,7 @@ import { Verifying } from "./verification";
 export class Account {
   private stopped = false;
   private ready = false;
+  private connections = 0;
 
   private constructor(
     readonly me: Me, private readonly db: Database, readonly keys: Keys, readonly people: People, readonly chats: Chats,
@@ -31,18 +32,22 @@ export class Account {
     const vault = await Vault.open(db);
     let account: Account;
     const quietly = (work: () => Promise<unknown>) => void work().catch((problem) => account.complain(problem));
+    const surely = (work: () => Promise<unknown>) => quietly(async () => account.persist(work));
     const keys = await Keys.open(names.keys, vault.storeKey, db, me, {
-      keysArrived: (sessions) => quietly(async () => { await account.chats.unlock(sessions); await account.recovery.save(); }),
-      identitiesChanged: (users) => quietly(async () => {
+      keysArrived: (sessions) => surely(async () => { await account.chats.unlock(sessions); await account.recovery.save(); }),
+      identitiesChanged: (users) => surely(async () => {
         if (users.includes(me.id) && account.ready) await account.recovery.judge();
         await account.chats.identitiesChanged(users);
       }),
       verification: (event) => quietly(() => account.verifying.arrived(event)),
-      secret: () => quietly(() => account.recovery.judge()),
+      secret: () => surely(() => account.recovery.judge()),
     });
     const live = new Live({
-      ready: () => quietly(() => account.connected()),
-      frame: (frame) => quietly(() => account.frame(frame)),
+      ready: () => {
+        account.connections++;
+        surely(() => account.connected());
+      },
+      frame: (frame) => surely(() => account.frame(frame)),
       state: (connection) => {
         state({ connection });
         if (connection !== "online") account.people.away();
@@ -79,9 +84,24 @@ export class Account {
     });
   }
 
+  // Tries again what a server cannot do now, for as long as this socket lasts: the next one begins with all of it.
+  private async persist(work: () => Promise<unknown>) {
+    const { connections } = this;
+    for (let pause = 500; ; pause = Math.min(2 * pause, 30_000)) {
+      try {
+        await work();
+        return;
+      } catch (problem) {
+        if (!(problem instanceof Problem && problem.passing)) throw problem;
+        await new Promise((done) => setTimeout(done, Math.max(pause * (1 + Math.random()) / 2, problem.retryAfter * 1000)));
+        if (this.stopped || !this.live.online || connections !== this.connections) throw problem;
+      }
+    }
+  }
+
   private async connected() {
     await this.begin();
-    await Promise.all([this.keys.receive(), this.people.refresh(), this.chats.sync()]);
+    await Promise.all([this.keys.receive(), this.people.refresh(), this.chats.sync(), this.recovery.save()]);
     this.watch();
   }
 
