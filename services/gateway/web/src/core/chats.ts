@@ -99,22 +99,41 @@ export class Chats {
 
   // Learns which conversations there are, then continues each from where this device is.
   async sync() {
+    const joined = [...this.rooms.values()].filter(({ view }) => view.joined);
     const found: Conversation[] = [];
-    for (let after = ""; ;) {
-      const page = await call<Conversations>("GET", "/v1/conversations" + (after && "?after=" + after));
+    for (let from = ""; ;) {
+      const page = await call<Conversations>("GET", "/v1/conversations" + (from && "?from=" + from));
       found.push(...(page.conversations ?? []));
       if (!page.next) break;
-      after = page.next;
+      from = page.next;
     }
     const there = new Set(found.map(({ id }) => id));
-    for (const { view } of this.rooms.values()) if (view.joined && !there.has(view.id)) await this.left(view.id);
+    for (const { view } of joined) if (!there.has(view.id)) await this.left(view.id);
     for (const conversation of found) await this.meet(conversation);
     this.publish();
     const cursors = Object.fromEntries([...this.rooms.values()].filter(({ view }) => view.joined).map(({ view, through }) => [view.id, through]));
-    const synced = await this.live.ask({ type: "sync", cursors });
-    for (const { id, head } of synced["conversations"] ?? []) this.heard(id, head);
+    await this.synced(await this.live.ask({ type: "sync", cursors }));
     void this.flush();
     for (const { view } of this.rooms.values()) if (view.joined) void (this.watched(view.id) ? this.refreshMembers(view.id) : this.judge(view.id)).catch(() => {});
+  }
+
+  // Who comes into a conversation after the list was read, and before this, is told of it only here.
+  private async synced(frame: Frame) {
+    for (const { id, head } of frame["conversations"] ?? []) {
+      if (this.rooms.get(id)?.view.joined) this.heard(id, head);
+      else await this.find(id);
+    }
+  }
+
+  // Takes in a conversation that nobody has told of, unless we are out of it again.
+  private find(id: Id) {
+    return serial("find " + id, async () => {
+      if (this.rooms.get(id)?.view.joined) return;
+      const found = await call<Conversation>("GET", "/v1/conversations/" + id).catch((problem) => {
+        if (!(problem instanceof Problem) || problem.status !== 404) throw problem;
+      });
+      if (found) await this.meet(found);
+    });
   }
 
   // Takes in a conversation as the server tells it, and the newest page of one this device did not know.
@@ -164,6 +183,7 @@ export class Chats {
 
   async frame(frame: Frame) {
     switch (frame.type) {
+      case "synced": return this.synced(frame); // what the first frame had no room for
       case "items": return this.pushed(frame);
       case "conversation": return this.meet(frame["conversation"]);
       case "cursors": return this.moved(frame);
@@ -173,6 +193,7 @@ export class Chats {
 
   private async pushed(frame: Frame) {
     const id: Id = frame["conversation_id"];
+    if (!this.rooms.has(id)) await this.find(id);
     if (!this.rooms.has(id)) return;
     this.heard(id, frame["head"] ?? 0);
     const items: Item[] = frame["items"] ?? [];
@@ -295,6 +316,7 @@ export class Chats {
 
   // Tries again what waited for these sessions, or for anything at all.
   async unlock(sessions?: string[]) {
+    await Promise.all([...this.rooms.keys()].map((id) => serial("take " + id, async () => {}))); // what is being taken in without them begins to wait
     const waiting = (await this.db.all<WaitingRow>("waiting")).filter(({ session }) => !sessions || sessions.includes(session));
     for (const row of waiting) {
       const room = this.rooms.get(row.chat);
