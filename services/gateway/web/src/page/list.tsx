@@ -79,11 +79,14 @@ function preview(chat: Chat) {
   }
 }
 
-// What a person should know or do. It comes and goes by itself, so it stands where it moves nothing: below the list.
+// What a person should know or do. It comes and goes by itself, so it stands where it moves no button: below the list, and what has one lowest.
 function Notices() {
   const { connection, device, queued } = state;
   return (
     <>
+      {connection.value !== "online" && (
+        <p class="connection" role="status">{connection.value === "connecting" ? text("liveOpening") : text("liveClosed")}{queued.value > 0 && ` ${text("queued").replace("{count}", String(queued.value))}`}</p>
+      )}
       {device.value === "unverified" && (
         <div class="notice-box" role="status">
           <p><Icon name="shield" size={18} /> {text("deviceUnverified")}</p>
@@ -91,9 +94,6 @@ function Notices() {
         </div>
       )}
       {device.value === "failed" && <div class="notice-box alarm" role="alert"><p><Icon name="warning" size={18} /> {text("keysFailed")}</p></div>}
-      {connection.value !== "online" && (
-        <p class="connection" role="status">{connection.value === "connecting" ? text("liveOpening") : text("liveClosed")}{queued.value > 0 && ` ${text("queued").replace("{count}", String(queued.value))}`}</p>
-      )}
     </>
   );
 }
