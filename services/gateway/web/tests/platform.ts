@@ -21,6 +21,13 @@ export const accounts = SECURECONNECT_ACCOUNTS.split(" ").filter(Boolean).map((a
 // Takes app-01 the power, and gives it back.
 export const appHost = (what: "kill" | "start") => promisify(execFile)("docker", [what, SECURECONNECT_NODE]);
 
+// Something that a test opens, and that others wait for.
+export function gate() {
+  let open!: () => void;
+  const opened = new Promise<void>((done) => { open = done; });
+  return { open, opened };
+}
+
 // A line is a proxy that can be cut: what runs over it ends, and nothing gets through until it is mended.
 export class Line {
   private readonly server = createServer();

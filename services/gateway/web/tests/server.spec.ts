@@ -2,7 +2,7 @@
 import { expect } from "@playwright/test";
 import { Liar } from "./liar";
 import { test } from "./pair";
-import { appHost } from "./platform";
+import { appHost, gate } from "./platform";
 
 test("a server that lies is not believed", async ({ pair: [linh, mai] }) => {
   const { step } = test, { page } = linh;
@@ -69,6 +69,80 @@ test("a server that lies is not believed", async ({ pair: [linh, mai] }) => {
 
   await liar.away();
 });
+
+test("a conversation that begins after the list was read, page by page", async ({ pair: [linh, mai] }) => {
+  const list = /\/v1\/conversations(\?.*)?$/, read = gate(), begun = gate();
+  await linh.context.route(list, async (route) => {
+    const url = new URL(route.request().url());
+    url.searchParams.set("limit", "2");
+    const response = await route.fetch({ url: url.href });
+    if (!(await response.json()).next) {
+      read.open();
+      await begun.opened;
+    }
+    await route.fulfill({ response });
+  });
+  await linh.page.reload();
+  await read.opened;
+  await mai.startGroup("Meanwhile", [linh.account.name]);
+  await mai.say("Welcome");
+  await mai.shows("Welcome", "Sent");
+  begun.open();
+  await linh.open("Meanwhile");
+  await linh.sees("Welcome");
+  await linh.context.unroute(list);
+});
+
+test("what a server could not answer at once", async ({ pair: [linh, mai] }) => {
+  const asked = /\/v1\/(keys\/sync|conversations\/[^/]+)(\?.*)?$/, refused = new Map<string, number>();
+  await linh.context.route(asked, (route) => {
+    const { pathname } = new URL(route.request().url()), before = refused.get(pathname) ?? 0;
+    refused.set(pathname, before + 1);
+    return before < 3 ? route.fulfill({ status: 503, json: {} }) : route.continue();
+  });
+  await mai.startGroup("Later", [linh.account.name]);
+  await mai.say("all in good time");
+  await linh.open("Later");
+  await linh.sees("all in good time");
+  await linh.context.unroute(asked);
+});
+
+test("a key that comes while its message is being kept as unreadable", async ({ pair: [linh, mai] }) => {
+  await mai.startGroup("Awake", [linh.account.name]);
+  await linh.open("Awake");
+  await mai.say("what is done once is done");
+  await linh.sees("what is done once is done");
+  await mai.startGroup("Crossing", [linh.account.name]); // its first message brings a key
+  await linh.open("Crossing");
+  const keys = /\/v1\/keys\/sync/, message = gate();
+  await linh.context.route(keys, async (route) => {
+    await message.opened;
+    await route.continue();
+  });
+  const worker = linh.page.workers().find((each) => each.url().includes("worker"))!;
+  await worker.evaluate(() => {
+    const seal = crypto.subtle.encrypt.bind(crypto.subtle), held: (() => void)[] = [];
+    Object.assign(globalThis, { held });
+    crypto.subtle.encrypt = async (...all) => {
+      await new Promise<void>((done) => { held.push(done); });
+      return seal(...all);
+    };
+  });
+  await mai.say("we met on the way");
+  await expect.poll(() => worker.evaluate(() => held.length)).toBeGreaterThan(0);
+  const done = linh.page.waitForRequest(/\/v1\/keys\/backup\/keys/, { timeout: 2000 }).catch(() => {}); // with the key, after all that it opens
+  message.open();
+  await done;
+  await worker.evaluate(() => {
+    held.push = (go) => { go(); return 0; };
+    for (const go of held) go();
+  });
+  await linh.sees("we met on the way");
+  await linh.context.unroute(keys);
+  await linh.page.reload();
+});
+
+declare const held: (() => void)[];
 
 test("a conversation outlives an app host", async ({ pair: [linh, mai] }) => {
   const { step } = test;

@@ -3,6 +3,7 @@
 import { expect } from "@playwright/test";
 import { test } from "./pair";
 import { compare, Person } from "./person";
+import { gate } from "./platform";
 
 test("two people talk across two app hosts", async ({ browser, pair: [linh, mai] }) => {
   const { step } = test, { account: first } = linh, { account: second } = mai;
@@ -112,7 +113,21 @@ test("two people talk across two app hosts", async ({ browser, pair: [linh, mai]
 
   await step("a second device reads old messages with the recovery key", async () => {
     const phone = await Person.at(browser, "app-02", first, { viewport: { width: 390, height: 844 } });
-    await phone.signIn();
+    await step("what comes later does not move a button from under the finger", async () => {
+      const list = /\/v1\/conversations$/, listed = gate();
+      await phone.context.route(list, async (route) => {
+        await listed.opened;
+        await route.continue();
+      });
+      await phone.signIn();
+      const confirm = phone.page.getByRole("button", { name: "Confirm this device" });
+      await confirm.waitFor();
+      const place = await confirm.boundingBox();
+      listed.open();
+      await expect(phone.row(second.name)).toBeVisible();
+      expect(await confirm.boundingBox()).toEqual(place);
+      await phone.context.unroute(list);
+    });
     await phone.press("Confirm this device");
     await phone.dialog("Confirm this device").getByLabel("Recovery key").fill(linh.recoveryKey);
     await phone.press("Continue");
