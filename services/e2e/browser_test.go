@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -106,11 +107,14 @@ func talksWithBrowsers(t *testing.T, s *system) {
 		"SECURECONNECT_PIN="+s.pin(t), "NODE_EXTRA_CA_CERTS="+s.authorityFile(), "SECURECONNECT_ACCOUNTS="+strings.Join(accounts, " "),
 		"SECURECONNECT_FRIEND="+friend.name, "SECURECONNECT_NODE="+node)
 	said, err := tests.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
 	t.Logf("%s", said)
+	if err != nil {
+		t.Fatalf("%v: %s", err, wrong.Find(said))
+	}
 }
+
+// wrong is where and why the client's tests failed first. It is said again in the end: screenshots are listed below it.
+var wrong = regexp.MustCompile(`(?m)^  1\) .*(\n.*){0,12}`)
 
 // pin names the key of the system's CA for a browser, which then trusts what it signs.
 func (s *system) pin(t *testing.T) string {
