@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/stun/v3"
+	"github.com/pion/stun/v4"
 	"gopkg.in/yaml.v3"
 )
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pion/stun/v3"
+	"github.com/pion/stun/v4"
 )
 
 // Packets sent through the relay by each way in, and how many may be under way at once: a call sends

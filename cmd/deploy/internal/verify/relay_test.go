@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/pion/logging"
-	"github.com/pion/stun/v3"
-	"github.com/pion/turn/v4"
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
 )
 
 // The expected password was computed with openssl:
@@ -105,7 +105,7 @@ type fencing struct {
 
 func (f fencing) Validate() error { return nil }
 
-func (f fencing) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
+func (f fencing) AllocatePacketConn(turn.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
@@ -117,9 +117,13 @@ func (f fencing) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, erro
 	return &fencedConn{PacketConn: conn, server: f.server, media: f.media}, at, nil
 }
 
-func (f fencing) AllocateConn(string, int) (net.Conn, net.Addr, error) {
-	return nil, nil, errors.New("no TCP relay")
+var errNoTCP = errors.New("no TCP relay")
+
+func (f fencing) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.Addr, error) {
+	return nil, nil, errNoTCP
 }
+
+func (f fencing) AllocateConn(turn.AllocateConnConfig) (net.Conn, error) { return nil, errNoTCP }
 
 // serve starts the server and returns the rung that is to prove it.
 func (ts *turnServer) serve(t *testing.T) *relay {

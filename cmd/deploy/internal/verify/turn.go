@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"github.com/pion/logging"
-	"github.com/pion/stun/v3"
-	"github.com/pion/turn/v4"
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
 	"gopkg.in/yaml.v3"
 )
 
@@ -140,6 +140,8 @@ func (s *site) allocate(ctx context.Context, way string, c credential) (*allocat
 		Username:       c.username,
 		Password:       c.password,
 		LoggerFactory:  &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled},
+		// Peers are app hosts, which have IPv4; a client would take after its own socket.
+		RequestedAddressFamily: turn.RequestedAddressFamilyIPv4,
 	})
 	if err != nil {
 		_ = conn.Close()
