@@ -93,7 +93,7 @@ func (s *Service) Authenticate(ctx context.Context, accessToken string) (wire.Se
 	}
 	live, err := s.store.sessionLive(ctx, session.SessionID, now)
 	if err != nil {
-		return wire.Session{}, unavailable(op, err)
+		return wire.Session{}, apperr.OrUnavailable(op, err)
 	}
 	if !live {
 		return wire.Session{}, ended(op)
@@ -106,7 +106,7 @@ func (s *Service) SessionLive(ctx context.Context, id wire.SessionID) error {
 	const op = "auth.SessionLive"
 	live, err := s.store.sessionLive(ctx, id, s.now())
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	if !live {
 		return apperr.E(op, apperr.NotFound, "There is no such session.", nil, apperr.Code("session_ended"))
@@ -119,13 +119,4 @@ func (s *Service) Keys() token.KeySet { return s.signer.Keys() }
 
 func ended(op string) error {
 	return apperr.E(op, apperr.Unauthenticated, "The session has ended. Log in again.", nil, apperr.Code("session_ended"))
-}
-
-// unavailable keeps the kind an error has and gives the store's own errors theirs.
-func unavailable(op string, err error) error {
-	var known *apperr.Error
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	return apperr.E(op, apperr.Unavailable, "The system cannot answer right now. Try again.", err, apperr.RetryAfter(2*time.Second))
 }

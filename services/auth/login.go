@@ -45,7 +45,7 @@ func (s *Service) Login(ctx context.Context, shown Credentials) (Grant, error) {
 	}
 	account, err := s.store.accountForLogin(ctx, possibleName(username), addressClass(shown.Address), s.now())
 	if err != nil {
-		return Grant{}, unavailable(op, err)
+		return Grant{}, apperr.OrUnavailable(op, err)
 	}
 	refundName, err := s.throttle.name(ctx, username, account.addressKnown)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Service) openSession(ctx context.Context, a account, shown Credentials,
 	}
 	replaced, err := s.store.openSession(ctx, opening)
 	if err != nil {
-		return Grant{}, unavailable(op, err)
+		return Grant{}, apperr.OrUnavailable(op, err)
 	}
 	s.hints.revoked(ctx, replaced...)
 	s.rehash(ctx, a, shown.Password)
@@ -119,7 +119,7 @@ func (s *Service) Refresh(ctx context.Context, refresh config.Secret) (Grant, er
 	successor := s.refreshKey.successor(refresh)
 	result, err := s.store.rotate(ctx, hashOf(refresh), hashOf(successor), s.now())
 	if err != nil {
-		return Grant{}, unavailable(op, err)
+		return Grant{}, apperr.OrUnavailable(op, err)
 	}
 	switch result.verdict {
 	case rotate, repeat:

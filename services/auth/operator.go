@@ -30,7 +30,7 @@ func (o Operator) note(action, username, detail string) note {
 // done writes the log's copy of the audit line, or passes the error on.
 func (o Operator) done(n note, err error) error {
 	if err != nil {
-		return unavailable("auth.Operator", err)
+		return apperr.OrUnavailable("auth.Operator", err)
 	}
 	o.log.Info("user command", "action", n.action, "username", n.username, "detail", n.detail, "by", n.by)
 	return nil
@@ -116,5 +116,5 @@ type Listed struct {
 // List gives all accounts by name.
 func (o Operator) List(ctx context.Context) ([]Listed, error) {
 	users, err := o.store.list(ctx, o.now())
-	return users, unavailable("auth.List", err)
+	return users, apperr.OrUnavailable("auth.List", err)
 }

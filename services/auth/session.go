@@ -33,7 +33,7 @@ func (s *Service) LogoutByRefresh(ctx context.Context, refresh config.Secret) er
 	}
 	session, err := s.store.sessionOfRefresh(ctx, hashOf(refresh))
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	return s.Logout(ctx, session)
 }
@@ -42,7 +42,7 @@ func (s *Service) LogoutByRefresh(ctx context.Context, refresh config.Secret) er
 func (s *Service) Sessions(ctx context.Context, caller wire.Session) ([]wire.SessionView, error) {
 	views, err := s.store.sessionsOf(ctx, caller.UserID, s.now())
 	if err != nil {
-		return nil, unavailable("auth.Sessions", err)
+		return nil, apperr.OrUnavailable("auth.Sessions", err)
 	}
 	for i := range views {
 		views[i].Current = views[i].ID == caller.SessionID
@@ -65,7 +65,7 @@ func (s *Service) Revoke(ctx context.Context, caller wire.Session, id wire.Sessi
 func (s *Service) end(ctx context.Context, user wire.UserID, id wire.SessionID, reason string) (found bool, err error) {
 	found, err = s.store.revoke(ctx, user, id, reason, s.now())
 	if err != nil {
-		return false, unavailable("auth.end", err)
+		return false, apperr.OrUnavailable("auth.end", err)
 	}
 	if found {
 		s.hints.revoked(ctx, id)

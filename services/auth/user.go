@@ -50,7 +50,7 @@ func (s *Service) Register(ctx context.Context, asked Registration) (wire.User, 
 		invite = hashOf(asked.Invite)
 		// Asked again when it is used up; here it keeps those without one from making us hash.
 		if err := s.store.inviteGood(ctx, invite, s.now()); err != nil {
-			return wire.User{}, unavailable(op, err)
+			return wire.User{}, apperr.OrUnavailable(op, err)
 		}
 	}
 	user, err := s.newUser(asked.Username, asked.DisplayName, asked.Password)
@@ -62,7 +62,7 @@ func (s *Service) Register(ctx context.Context, asked Registration) (wire.User, 
 		return wire.User{}, err
 	}
 	if err := s.store.register(ctx, user, hash, invite); err != nil {
-		return wire.User{}, unavailable(op, err)
+		return wire.User{}, apperr.OrUnavailable(op, err)
 	}
 	return user, nil
 }
@@ -117,7 +117,7 @@ func plainText(text string, limit int) (string, error) {
 // Me is the caller's account.
 func (s *Service) Me(ctx context.Context, caller wire.Session) (wire.User, error) {
 	user, err := s.store.user(ctx, caller.UserID)
-	return user, unavailable("auth.Me", err)
+	return user, apperr.OrUnavailable("auth.Me", err)
 }
 
 // ChangeMe changes what is set in change, and gives the account as it is then.
@@ -130,7 +130,7 @@ func (s *Service) ChangeMe(ctx context.Context, caller wire.Session, change wire
 		return wire.User{}, err
 	}
 	user, err := s.store.rename(ctx, caller.UserID, name, s.now())
-	return user, unavailable("auth.ChangeMe", err)
+	return user, apperr.OrUnavailable("auth.ChangeMe", err)
 }
 
 // ChangePassword sets a new password and ends all other sessions. The current one must be right, or it is Forbidden.
@@ -149,7 +149,7 @@ func (s *Service) ChangePassword(ctx context.Context, caller wire.Session, curre
 	}
 	ended, err := s.store.changePassword(ctx, caller, old, hash, s.now())
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	s.hints.revoked(ctx, ended...)
 	return nil
@@ -163,7 +163,7 @@ func (s *Service) RemoveMe(ctx context.Context, caller wire.Session, password co
 	}
 	ended, err := s.store.removeUser(ctx, caller.UserID)
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	s.hints.revoked(ctx, ended...)
 	return nil
@@ -184,7 +184,7 @@ func (s *Service) confirm(ctx context.Context, caller wire.Session, password con
 	}
 	user, hash, err := s.store.userWithHash(ctx, caller.UserID)
 	if err != nil {
-		return wire.User{}, "", unavailable(op, err)
+		return wire.User{}, "", apperr.OrUnavailable(op, err)
 	}
 	right, err := s.hasher.matches(ctx, password, hash)
 	if err != nil {

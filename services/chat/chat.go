@@ -4,15 +4,14 @@ package chat
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/cqlstore"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/sqlstore"
-	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/wire"
 )
 
@@ -27,18 +26,13 @@ type Relations interface {
 // It must not block for long, since the next messages of the conversation wait for it.
 type Announce func(ctx context.Context, conversation wire.ConversationID, items []wire.Item)
 
-// Verifier tells whose an access token is: token.Remote, which has auth's keys.
-type Verifier interface {
-	Verify(ctx context.Context, raw string, now time.Time) (wire.Session, error)
-}
-
 // Service is the rules of chat. Its methods are what HTTP and sockets call, and where permission is decided.
 type Service struct {
 	log       *slog.Logger
 	store     *store
 	messages  messages
 	relations Relations
-	verifier  Verifier
+	verifier  session.Verifier
 	announce  Announce
 	lanes     *lanes
 	now       func() time.Time
@@ -53,7 +47,7 @@ type Parts struct {
 	SQL       *sqlstore.Store
 	CQL       *cqlstore.Store
 	Relations Relations
-	Verifier  Verifier
+	Verifier  session.Verifier
 	Announce  Announce
 	Now       func() time.Time
 }
@@ -89,35 +83,12 @@ func (s *Service) Close() {
 // Authenticate gives the session of an access token. Whether that session was ended since, the gateway has asked.
 // It fails with Unauthenticated or Unavailable.
 func (s *Service) Authenticate(ctx context.Context, accessToken string) (wire.Session, error) {
-	const op = "chat.Authenticate"
-	if accessToken == "" {
-		return wire.Session{}, apperr.E(op, apperr.Unauthenticated, "Log in first.", nil, apperr.Code("token_missing"))
-	}
-	session, err := s.verifier.Verify(ctx, accessToken, s.now())
-	switch {
-	case errors.Is(err, token.ErrNoKeys):
-		return wire.Session{}, unavailable(op, err)
-	case errors.Is(err, token.ErrExpired):
-		return wire.Session{}, apperr.E(op, apperr.Unauthenticated, "The access token has expired.", err, apperr.Code("token_expired"))
-	case err != nil:
-		return wire.Session{}, apperr.E(op, apperr.Unauthenticated, "The access token is not valid.", err, apperr.Code("token_invalid"))
-	default:
-		return session, nil
-	}
+	return session.Of(ctx, s.verifier, accessToken, s.now())
 }
 
 // noConversation is also what somebody is told who was never in it: that it exists is its members' secret.
 func noConversation(op string) error {
 	return apperr.E(op, apperr.NotFound, "There is no such conversation.", nil, apperr.Code("no_such_conversation"))
-}
-
-// unavailable keeps the kind an error has and gives the stores' own errors theirs.
-func unavailable(op string, err error) error {
-	var known *apperr.Error
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	return apperr.E(op, apperr.Unavailable, "The system cannot answer right now. Try again.", err, apperr.RetryAfter(2*time.Second))
 }
 
 // kind is what never changes about a conversation.

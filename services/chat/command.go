@@ -12,6 +12,7 @@ import (
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
@@ -52,7 +53,7 @@ func serve(ctx context.Context, log *slog.Logger, settings Config) error {
 	hints := redisstore.Open(settings.Redis)
 	defer func() { _ = hints.Close() }()
 	server := web.NewServer(log, "chat", settings.Web)
-	live := NewLive(LiveParts{Log: log, Redis: hints, Sessions: NewSessions(settings.Auth, asking), Registry: server.Registry})
+	live := NewLive(LiveParts{Log: log, Redis: hints, Sessions: session.NewCheck(settings.Auth, asking), Registry: server.Registry})
 	service := New(Parts{
 		Log: log, SQL: sql, CQL: cql, Relations: NewRelations(settings.Auth, asking), Verifier: keys, Announce: live.Announce,
 	})

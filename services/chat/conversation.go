@@ -42,7 +42,7 @@ func (s *Service) Create(ctx context.Context, caller wire.Session, asked wire.Co
 		id, event, err = s.store.found(ctx, f)
 	}
 	if err != nil {
-		return wire.Conversation{}, false, unavailable(op, err)
+		return wire.Conversation{}, false, apperr.OrUnavailable(op, err)
 	}
 	s.announceChange(ctx, id, event)
 	made, err = s.Conversation(ctx, caller, id)
@@ -119,7 +119,7 @@ func (s *Service) wantContacts(ctx context.Context, caller wire.UserID, users []
 		group.Go(func() error {
 			relation, err := s.relations.Relation(ctx, caller, user)
 			if err != nil {
-				return unavailable(op, err)
+				return apperr.OrUnavailable(op, err)
 			}
 			if !relation.Contact || !relation.Active || relation.Blocked || relation.Blocking {
 				return apperr.E(op, apperr.Forbidden, "You can only add your contacts.", nil, apperr.Code("not_a_contact"))
@@ -150,7 +150,7 @@ func (s *Service) Conversations(ctx context.Context, caller wire.Session, from w
 	limit = min(limit, maxListPage)
 	found, err := s.store.conversations(ctx, caller, from, lastID, limit+1)
 	if err != nil {
-		return wire.Conversations{}, unavailable(op, err)
+		return wire.Conversations{}, apperr.OrUnavailable(op, err)
 	}
 	page := wire.Conversations{Conversations: found}
 	if len(found) > limit {
@@ -170,7 +170,7 @@ func (s *Service) Conversation(ctx context.Context, caller wire.Session, id wire
 	const op = "chat.Conversation"
 	found, err := s.store.conversations(ctx, caller, id, id, 1)
 	if err != nil {
-		return wire.Conversation{}, unavailable(op, err)
+		return wire.Conversation{}, apperr.OrUnavailable(op, err)
 	}
 	if len(found) == 0 {
 		return wire.Conversation{}, noConversation(op)
@@ -195,7 +195,7 @@ func (s *Service) Change(ctx context.Context, caller wire.Session, id wire.Conve
 			return wire.Conversation{}, err
 		}
 		if err := s.change(ctx, caller, id, renaming(name)); err != nil {
-			return wire.Conversation{}, unavailable(op, err)
+			return wire.Conversation{}, apperr.OrUnavailable(op, err)
 		}
 	}
 	if asked.MessageLife != nil {
@@ -204,7 +204,7 @@ func (s *Service) Change(ctx context.Context, caller wire.Session, id wire.Conve
 			return wire.Conversation{}, apperr.E(op, apperr.Invalid, "Messages live for 10 seconds to 28 days, or with 0 for good.", nil, apperr.Code("invalid_message_life"))
 		}
 		if err := s.change(ctx, caller, id, settingLife(*asked.MessageLife)); err != nil {
-			return wire.Conversation{}, unavailable(op, err)
+			return wire.Conversation{}, apperr.OrUnavailable(op, err)
 		}
 	}
 	return s.Conversation(ctx, caller, id)
@@ -224,7 +224,7 @@ func (s *Service) change(ctx context.Context, caller wire.Session, id wire.Conve
 		return decide(ctx, g, me)
 	})
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	s.announceChange(ctx, id, made)
 	return nil

@@ -83,7 +83,7 @@ func (s *Service) Messages(ctx context.Context, caller wire.Session, id wire.Con
 	}
 	view, err := s.store.view(ctx, id, caller.UserID)
 	if err != nil {
-		return wire.Page{}, unavailable(op, err)
+		return wire.Page{}, apperr.OrUnavailable(op, err)
 	}
 	if asked.Limit == 0 {
 		asked.Limit = defaultPage
@@ -93,7 +93,7 @@ func (s *Service) Messages(ctx context.Context, caller wire.Session, id wire.Con
 		asked.UpTo = last
 	}
 	page, err := s.page(ctx, id, view, asked.After, asked.UpTo, min(asked.Limit, maxPage))
-	return page, unavailable(op, err)
+	return page, apperr.OrUnavailable(op, err)
 }
 
 // page asks SQL before Cassandra: what it calls stored by then, a quorum has.

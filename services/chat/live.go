@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"secureconnect/services/internal/ratelimit"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/wire"
 )
 
@@ -61,7 +62,7 @@ type Live struct {
 	log      *slog.Logger
 	limits   Limits
 	service  *Service
-	check    Sessions
+	check    session.Check
 	checks   *semaphore.Weighted
 	sockets  *sockets
 	hub      *hub
@@ -75,7 +76,7 @@ type Live struct {
 type LiveParts struct {
 	Log      *slog.Logger
 	Redis    *redis.Client
-	Sessions Sessions
+	Sessions session.Check
 	Registry prometheus.Registerer
 	Limits   Limits
 }

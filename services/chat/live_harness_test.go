@@ -19,6 +19,7 @@ import (
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
@@ -96,9 +97,9 @@ func (n *network) check(_ context.Context, id wire.SessionID) error {
 	n.asked++
 	switch {
 	case n.broken:
-		return unavailable("network", errors.New("auth is away"))
+		return apperr.OrUnavailable("network", errors.New("auth is away"))
 	case n.ended[id]:
-		return apperr.E("network", apperr.Unauthenticated, "Ended.", nil, apperr.Code(codeSessionEnded))
+		return apperr.E("network", apperr.Unauthenticated, "Ended.", nil, apperr.Code(session.CodeEnded))
 	default:
 		return nil
 	}

@@ -13,7 +13,7 @@ func (s *Service) Members(ctx context.Context, caller wire.Session, id wire.Conv
 	const op = "chat.Members"
 	found, err := s.store.members(ctx, id)
 	if err != nil {
-		return wire.Members{}, unavailable(op, err)
+		return wire.Members{}, apperr.OrUnavailable(op, err)
 	}
 	if !slices.ContainsFunc(found, func(m wire.Member) bool { return m.UserID == caller.UserID }) {
 		return wire.Members{}, noConversation(op)
@@ -35,7 +35,7 @@ func (s *Service) Add(ctx context.Context, caller wire.Session, id wire.Conversa
 	// Asked before anybody else hears of these users; decided again with the members at hand.
 	view, err := s.store.view(ctx, id, caller.UserID)
 	if err != nil {
-		return wire.Members{}, unavailable(op, err)
+		return wire.Members{}, apperr.OrUnavailable(op, err)
 	}
 	if view.role == "" {
 		return wire.Members{}, noConversation(op)
@@ -160,7 +160,7 @@ func (s *Service) MoveCursor(ctx context.Context, caller wire.Session, id wire.C
 	const op = "chat.MoveCursor"
 	view, err := s.store.view(ctx, id, caller.UserID)
 	if err != nil {
-		return wire.Cursors{}, unavailable(op, err)
+		return wire.Cursors{}, apperr.OrUnavailable(op, err)
 	}
 	if view.role == "" {
 		return wire.Cursors{}, noConversation(op)
@@ -170,7 +170,7 @@ func (s *Service) MoveCursor(ctx context.Context, caller wire.Session, id wire.C
 		return wire.Cursors{}, apperr.E(op, apperr.Invalid, "A cursor stands at a number of the conversation.", nil, apperr.Code("invalid_cursor"))
 	}
 	moved, err := s.store.moveCursors(ctx, caller, id, delivered, read)
-	return moved, unavailable(op, err)
+	return moved, apperr.OrUnavailable(op, err)
 }
 
 func valueOf(n *int64) int64 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/wire"
 )
 
@@ -58,7 +59,7 @@ func (r *relations) Relation(ctx context.Context, a, b wire.UserID) (wire.Relati
 	ctx = context.WithoutCancel(ctx)
 	answer, err, _ := r.flight.Do(pair, func() (any, error) { return r.ask(ctx, pair) })
 	if err != nil {
-		return wire.Relations{}, unavailable("chat.relations", err)
+		return wire.Relations{}, apperr.OrUnavailable("chat.relations", err)
 	}
 	return answer.(wire.Relations), nil //nolint:forcetypeassert // the closure above returns nothing else
 }

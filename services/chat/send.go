@@ -53,11 +53,11 @@ func (s *Service) post(ctx context.Context, caller wire.Session, id wire.Convers
 		return nil, err
 	}
 	if err := s.mayWrite(ctx, caller.UserID, id); err != nil {
-		return nil, unavailable(op, err)
+		return nil, apperr.OrUnavailable(op, err)
 	}
 	if request.Clears != 0 {
 		if err := s.mayClear(ctx, caller.UserID, id, request.Clears); err != nil {
-			return nil, unavailable(op, err)
+			return nil, apperr.OrUnavailable(op, err)
 		}
 	}
 	w := &send{ctx: ctx, caller: caller, request: request, hash: hashOf(request), done: make(chan sendAnswer, 1)}
@@ -69,7 +69,7 @@ func (s *Service) post(ctx context.Context, caller wire.Session, id wire.Convers
 		case answer := <-w.done:
 			return answer.sent, answer.err
 		case <-ctx.Done():
-			return wire.Sent{}, unavailable(op, ctx.Err())
+			return wire.Sent{}, apperr.OrUnavailable(op, ctx.Err())
 		}
 	}, nil
 }
@@ -199,7 +199,7 @@ func lettersOf(batch []*send) []*letter {
 	first := map[key]*letter{}
 	for _, w := range batch {
 		if w.ctx.Err() != nil {
-			w.answer(wire.Sent{}, unavailable("chat.Send", w.ctx.Err()))
+			w.answer(wire.Sent{}, apperr.OrUnavailable("chat.Send", w.ctx.Err()))
 			continue
 		}
 		k := key{w.caller.UserID, w.request.ClientID}
@@ -268,7 +268,7 @@ func (s *Service) storeOnce(ctx context.Context, id wire.ConversationID, letters
 
 func giveUp(letters []*letter, err error) []*letter {
 	for _, l := range letters {
-		l.answer(wire.Sent{}, unavailable("chat.Send", err))
+		l.answer(wire.Sent{}, apperr.OrUnavailable("chat.Send", err))
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (s *Service) write(ctx context.Context, id wire.ConversationID, letters []*
 	writing.Wait()
 	for i, l := range letters {
 		if failures[i] != nil {
-			l.answer(wire.Sent{}, unavailable("chat.Send", failures[i]))
+			l.answer(wire.Sent{}, apperr.OrUnavailable("chat.Send", failures[i]))
 			continue
 		}
 		written = append(written, l)

@@ -9,6 +9,7 @@ import (
 
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/ratelimit"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/wire"
 	"secureconnect/services/internal/wsconn"
 )
@@ -34,7 +35,7 @@ type socket struct {
 	work       sync.WaitGroup
 
 	// The reader's own.
-	frames, sends, asks, typings bucket
+	frames, sends, asks, typings ratelimit.Own
 
 	mu       sync.Mutex
 	session  wire.Session // zero until the first good auth frame
@@ -105,7 +106,7 @@ func (k *socket) start(work func(ctx context.Context)) {
 // refused is answered.
 func (k *socket) receive(content []byte) {
 	now := time.Now()
-	if wait := k.frames.take(now, k.live.limits.SocketFrame); wait > 0 {
+	if wait := k.frames.Take(now, k.live.limits.SocketFrame); wait > 0 {
 		k.close(wsconn.TooMany)
 		return
 	}
@@ -116,7 +117,7 @@ func (k *socket) receive(content []byte) {
 		k.close(wsconn.BadFrame)
 	case frame.Type == wire.FrameAuth:
 		if err := k.authenticate(frame.Token, now); err != nil {
-			k.close(closeCode(err))
+			k.close(session.CloseCode(err))
 		}
 	default:
 		k.handle(frame, now)
@@ -136,7 +137,7 @@ func (k *socket) handle(frame wire.ClientFrame, now time.Time) {
 	case wire.FrameCursor:
 		k.moveCursor(frame)
 	case wire.FrameTyping:
-		if k.typings.take(now, k.live.limits.Typing) == 0 { // else it is as if it had been lost
+		if k.typings.Take(now, k.live.limits.Typing) == 0 { // else it is as if it had been lost
 			k.typing(frame)
 		}
 	case wire.FramePing:
@@ -233,10 +234,10 @@ func (k *socket) recheckLocked() {
 		case err == nil:
 			k.missed = 0
 		case apperr.Is(err, apperr.Unauthenticated):
-			k.close(closeCode(err))
+			k.close(session.CloseCode(err))
 		default:
 			if k.missed++; k.missed >= missedChecks && k.ctx.Err() == nil {
-				k.close(closeCode(err))
+				k.close(session.CloseCode(err))
 			}
 		}
 	})
@@ -256,28 +257,11 @@ func spread(d time.Duration) time.Duration {
 	return d - d/5 + rand.N(d/5+1) //nolint:gosec // spreads load, hides nothing
 }
 
-// bucket is a token bucket that costs nothing while nobody uses it: the moment at which it will be full again.
-type bucket struct{ full time.Time }
-
-// take gives 0, or how long to wait.
-func (b *bucket) take(now time.Time, rule ratelimit.Rule) time.Duration {
-	full := b.full
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(rule.Every)
-	if wait := full.Sub(now) - time.Duration(rule.Burst)*rule.Every; wait > 0 {
-		return wait
-	}
-	b.full = full
-	return 0
-}
-
 // send stores a message. Messages are given to the core in the order of their frames; it answers in its own.
 func (k *socket) send(frame wire.ClientFrame, now time.Time) {
 	const op = "chat.socket.send"
-	if wait := k.sends.take(now, k.live.limits.SocketSend); wait > 0 || !k.enterSend() {
-		k.refuse(frame.ID, tooMany(op, wait))
+	if wait := k.sends.Take(now, k.live.limits.SocketSend); wait > 0 || !k.enterSend() {
+		k.refuse(frame.ID, apperr.Overrun(op, wait))
 		return
 	}
 	id, err := wire.ParseConversationID(string(frame.ConversationID))
@@ -322,8 +306,8 @@ func (k *socket) leaveSend() {
 // ask runs a request that may take its time, a few at once.
 func (k *socket) ask(frame wire.ClientFrame, now time.Time, work func(ctx context.Context, frame wire.ClientFrame) error) {
 	const op = "chat.socket.ask"
-	if wait := k.asks.take(now, k.live.limits.SocketAsk); wait > 0 {
-		k.refuse(frame.ID, tooMany(op, wait))
+	if wait := k.asks.Take(now, k.live.limits.SocketAsk); wait > 0 {
+		k.refuse(frame.ID, apperr.Overrun(op, wait))
 		return
 	}
 	k.mu.Lock()
@@ -333,7 +317,7 @@ func (k *socket) ask(frame wire.ClientFrame, now time.Time, work func(ctx contex
 	}
 	k.mu.Unlock()
 	if full {
-		k.refuse(frame.ID, tooMany(op, 0))
+		k.refuse(frame.ID, apperr.Overrun(op, 0))
 		return
 	}
 	k.start(func(ctx context.Context) {

@@ -44,9 +44,9 @@ func (s *sockets) enter(k *socket) error {
 	defer s.mu.Unlock()
 	switch {
 	case s.stopping || len(s.open) >= s.limits.Sockets:
-		return unavailable("chat.openSocket", errFull)
+		return apperr.OrUnavailable("chat.openSocket", errFull)
 	case s.strangers[k.subscriber] >= s.limits.UnauthenticatedSockets:
-		return tooMany("chat.openSocket", s.limits.AuthenticateWithin)
+		return apperr.Overrun("chat.openSocket", s.limits.AuthenticateWithin)
 	}
 	s.open[k] = false
 	s.strangers[k.subscriber]++
@@ -68,7 +68,7 @@ func (s *sockets) know(k *socket, session wire.Session) error {
 	s.mu.Lock()
 	if len(s.sessions[session.SessionID]) >= s.limits.SocketsPerSession {
 		s.mu.Unlock()
-		return tooMany("chat.authenticateSocket", s.limits.AuthenticateWithin)
+		return apperr.Overrun("chat.authenticateSocket", s.limits.AuthenticateWithin)
 	}
 	addTo(s.sessions, session.SessionID, k)
 	first := addTo(s.users, session.UserID, k)
@@ -224,25 +224,4 @@ func (s *sockets) sweep(ctx context.Context) error {
 
 func (s *sockets) gauge() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chat_sockets", Help: "Open WebSockets."}, func() float64 { return float64(s.count()) })
-}
-
-// closeCode is how a socket ends that met err.
-func closeCode(err error) wsconn.Code {
-	switch apperr.KindOf(err) {
-	case apperr.Unauthenticated, apperr.Forbidden, apperr.NotFound:
-		if apperr.CodeOf(err) == codeSessionEnded {
-			return wsconn.Revoked
-		}
-		return wsconn.Unauthenticated
-	case apperr.Invalid, apperr.TooLarge, apperr.Conflict:
-		return wsconn.BadFrame
-	case apperr.TooMany:
-		return wsconn.TooMany
-	default:
-		return wsconn.Unavailable
-	}
-}
-
-func tooMany(op string, retryAfter time.Duration) error {
-	return apperr.E(op, apperr.TooMany, "Too many requests. Wait a moment.", nil, apperr.RetryAfter(max(retryAfter, time.Second)))
 }

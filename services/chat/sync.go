@@ -33,7 +33,7 @@ func (k *socket) sync(ctx context.Context, frame wire.ClientFrame) error {
 		k.takeUp(id)
 	}
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	for _, m := range mine {
 		after, told := frame.Cursors[m.id]

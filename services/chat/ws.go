@@ -2,11 +2,11 @@ package chat
 
 import (
 	"errors"
-	"net/netip"
 
 	"github.com/labstack/echo/v5"
 
 	"secureconnect/services/internal/apperr"
+	"secureconnect/services/internal/web"
 	"secureconnect/services/internal/wire"
 	"secureconnect/services/internal/wsconn"
 )
@@ -18,7 +18,7 @@ func SocketRoute(e *echo.Echo, live *Live) { e.GET("/v1/ws", live.openSocket) }
 
 // openSocket upgrades the request; the socket outlives its handler.
 func (l *Live) openSocket(c *echo.Context) error {
-	k := newSocket(l, subscriberOf(c.RealIP()), c.Request().Header.Get(wire.HeaderRequestID))
+	k := newSocket(l, web.Subscriber(c.RealIP()), c.Request().Header.Get(wire.HeaderRequestID))
 	if err := l.sockets.enter(k); err != nil {
 		return err
 	}
@@ -37,18 +37,4 @@ func (l *Live) openSocket(c *echo.Context) error {
 		conn.Close(wsconn.GoingAway)
 	}
 	return nil
-}
-
-// subscriberOf is what limits count for an address: a whole /64 in IPv6, which is what one customer is given.
-func subscriberOf(text string) string {
-	address, err := netip.ParseAddr(text)
-	if err != nil {
-		return text
-	}
-	if address.Is6() {
-		if network, err := address.Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return address.String()
 }

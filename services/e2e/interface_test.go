@@ -35,6 +35,7 @@ import (
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/token"
@@ -150,7 +151,7 @@ func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL
 		t.Fatal(err)
 	}
 	keys := token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient)
-	live := chat.NewLive(chat.LiveParts{Log: log, Redis: hints, Sessions: chat.NewSessions(authURL, http.DefaultClient)})
+	live := chat.NewLive(chat.LiveParts{Log: log, Redis: hints, Sessions: session.NewCheck(authURL, http.DefaultClient)})
 	service := chat.New(chat.Parts{Log: log, SQL: sql, CQL: cql, Relations: chat.NewRelations(authURL, http.DefaultClient), Verifier: keys, Announce: live.Announce})
 	t.Cleanup(service.Close)
 	live.Serve(service)

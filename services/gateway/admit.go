@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 
 	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/ratelimit"
-	"secureconnect/services/internal/token"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/web"
 	"secureconnect/services/internal/wire"
 )
@@ -22,7 +21,7 @@ func (g *Gateway) admit(next echo.HandlerFunc) echo.HandlerFunc {
 		ctx := c.Request().Context()
 		session, identified, err := g.caller(c)
 		if verdict := g.limits.Take(ctx, g.buckets(c, session, identified)...); !verdict.Allowed {
-			return tooMany("gateway.admit", verdict.Wait)
+			return apperr.Overrun("gateway.admit", verdict.Wait)
 		}
 		if err != nil {
 			return err
@@ -42,23 +41,15 @@ func (g *Gateway) caller(c *echo.Context) (wire.Session, bool, error) {
 
 // identify fails with Unauthenticated for a token that is bad, expired or of a session known to have ended.
 func (g *Gateway) identify(ctx context.Context, accessToken string) (wire.Session, error) {
-	session, err := g.keys.Verify(ctx, accessToken, time.Now())
-	switch {
-	case errors.Is(err, token.ErrNoKeys):
-		return wire.Session{}, unavailable("gateway.identify", err)
-	case errors.Is(err, token.ErrExpired):
-		return wire.Session{}, apperr.E("gateway.identify", apperr.Unauthenticated, "The access token has expired.", err, apperr.Code("token_expired"))
-	case err != nil:
-		return wire.Session{}, apperr.E("gateway.identify", apperr.Unauthenticated, "The access token is not valid.", err, apperr.Code("token_invalid"))
-	case g.revoked.has(ctx, session.SessionID):
-		return wire.Session{}, sessionEnded()
-	default:
-		return session, nil
+	found, err := session.Of(ctx, g.keys, accessToken, time.Now())
+	if err == nil && g.revoked.has(ctx, found.SessionID) {
+		return wire.Session{}, session.Ended("gateway.identify")
 	}
+	return found, err
 }
 
 func (g *Gateway) buckets(c *echo.Context, session wire.Session, identified bool) []ratelimit.Bucket {
-	subscriber := subscriberOf(clientOf(c))
+	subscriber := web.Subscriber(clientOf(c).String())
 	buckets := []ratelimit.Bucket{{Key: "gateway:address:" + subscriber, Rule: g.config.Limits.Address}}
 	switch {
 	case identified:
@@ -70,17 +61,6 @@ func (g *Gateway) buckets(c *echo.Context, session wire.Session, identified bool
 	}
 }
 
-func tooMany(op string, retryAfter time.Duration) error {
-	return apperr.E(op, apperr.TooMany, "Too many requests. Wait a moment.", nil, apperr.RetryAfter(max(retryAfter, time.Second)))
-}
-
 func unavailable(op string, cause error) error {
 	return apperr.E(op, apperr.Unavailable, "The service is not available right now. Try again in a moment.", cause, apperr.RetryAfter(2*time.Second))
-}
-
-// codeSessionEnded tells a client that only logging in again helps.
-const codeSessionEnded = "session_ended"
-
-func sessionEnded() error {
-	return apperr.E("gateway.identify", apperr.Unauthenticated, "This session was ended. Log in again.", nil, apperr.Code(codeSessionEnded))
 }

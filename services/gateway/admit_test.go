@@ -11,6 +11,7 @@ import (
 
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/ratelimit"
+	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/wire"
@@ -46,8 +47,8 @@ func TestTokens(t *testing.T) {
 		{"unsigned", "Bearer " + unsigned, "token_invalid"},
 		{"changed", "Bearer " + good[:len(good)-4] + "AAAA", "token_invalid"},
 		{"no token", "Bearer x", "token_invalid"},
-		{"an empty one", "Bearer ", "token_invalid"},
-		{"another scheme", "Basic YTpi", "token_invalid"},
+		{"an empty one", "Bearer ", "token_missing"},
+		{"another scheme", "Basic YTpi", "token_missing"},
 		{"endless", "Bearer " + strings.Repeat("a", 8000), "token_invalid"},
 	} {
 		t.Run(c.name+" is refused", func(t *testing.T) {
@@ -73,12 +74,12 @@ func TestRevokedToken(t *testing.T) {
 		c.Redis = store
 		c.Redis.Address = line.Address()
 	})
-	session, accessToken := auth.session(t, time.Now())
+	signedIn, accessToken := auth.session(t, time.Now())
 	e.get(t, "/v1/users/me", bearer(accessToken)).seen(t)
-	if err := publisher.Set(t.Context(), wire.RevokedPrefix+string(session.SessionID), 1, time.Minute).Err(); err != nil {
+	if err := publisher.Set(t.Context(), wire.RevokedPrefix+string(signedIn.SessionID), 1, time.Minute).Err(); err != nil {
 		t.Fatal(err)
 	}
-	e.get(t, "/v1/users/me", bearer(accessToken)).wantProblem(t, http.StatusUnauthorized, codeSessionEnded)
+	e.get(t, "/v1/users/me", bearer(accessToken)).wantProblem(t, http.StatusUnauthorized, session.CodeEnded)
 
 	// Without Redis the service decides, which asks SQL: the request must reach it, and soon.
 	line.Cut()

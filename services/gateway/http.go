@@ -60,16 +60,6 @@ func clientOf(c *echo.Context) netip.Addr {
 	return address
 }
 
-// subscriberOf is what limits count for an address: a whole /64 in IPv6, which is what one customer is given.
-func subscriberOf(address netip.Addr) string {
-	if address.Is6() {
-		if network, err := address.Prefix(64); err == nil {
-			return network.String()
-		}
-	}
-	return address.String()
-}
-
 // forgetForgedHeaders drops what only the load balancer may say. The floor judges X-Real-Ip by itself.
 func (g *Gateway) forgetForgedHeaders(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {

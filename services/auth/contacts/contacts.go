@@ -5,7 +5,6 @@ package contacts
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -81,20 +80,20 @@ func (s *Service) Search(ctx context.Context, caller wire.Session, start string)
 		return []wire.Profile{}, nil
 	}
 	found, err := s.store.search(ctx, caller.UserID, start, s.now())
-	return found, unavailable(op, err)
+	return found, apperr.OrUnavailable(op, err)
 }
 
 // Profile is somebody by id. An account that is disabled, expired or has blocked the caller is NotFound, like one that
 // never was.
 func (s *Service) Profile(ctx context.Context, caller wire.Session, id wire.UserID) (wire.Profile, error) {
 	found, err := s.store.profile(ctx, caller.UserID, id, s.now())
-	return found, unavailable("contacts.Profile", err)
+	return found, apperr.OrUnavailable("contacts.Profile", err)
 }
 
 // List is a page of the caller's relations, by id, from behind after; all of them are reached by following Next.
 func (s *Service) List(ctx context.Context, caller wire.Session, after wire.UserID) (wire.Contacts, error) {
 	page, err := s.store.list(ctx, caller.UserID, after)
-	return page, unavailable("contacts.List", err)
+	return page, apperr.OrUnavailable("contacts.List", err)
 }
 
 // Ask asks somebody to be a contact, or agrees to who has asked. Asked again, the request stays as it is. To somebody
@@ -142,7 +141,7 @@ func (s *Service) Unblock(ctx context.Context, caller wire.Session, other wire.U
 // Relations is what a service must know before it lets user write to other. For services only.
 func (s *Service) Relations(ctx context.Context, user, other wire.UserID) (wire.Relations, error) {
 	found, err := s.store.relations(ctx, user, other, s.now())
-	return found, unavailable("contacts.Relations", err)
+	return found, apperr.OrUnavailable("contacts.Relations", err)
 }
 
 // Ready fails while the migrations have not run.
@@ -154,7 +153,7 @@ func (s *Service) change(ctx context.Context, op string, caller wire.Session, ot
 	}
 	c, err := s.store.change(ctx, caller.UserID, other, stamp(s.now()), apply)
 	if err != nil {
-		return wire.Contact{}, unavailable(op, err)
+		return wire.Contact{}, apperr.OrUnavailable(op, err)
 	}
 	s.hints.changed(ctx, c)
 	return c.contact, nil
@@ -169,12 +168,3 @@ func (s *Service) take(ctx context.Context, op string, buckets ...ratelimit.Buck
 
 // stamp is a time as the store keeps it, so that what is answered now equals what is read later.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
-// unavailable keeps the kind an error has and gives the store's own errors theirs.
-func unavailable(op string, err error) error {
-	var known *apperr.Error
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	return apperr.E(op, apperr.Unavailable, "The system cannot answer right now. Try again.", err, apperr.RetryAfter(2*time.Second))
-}

@@ -50,7 +50,7 @@ func (s *Service) NewBackup(ctx context.Context, caller wire.Session, body wire.
 	}
 	version, err := s.store.newBackup(ctx, caller.UserID, body.Algorithm, text)
 	if err != nil {
-		return wire.BackupVersionMade{}, unavailable(op, err)
+		return wire.BackupVersionMade{}, apperr.OrUnavailable(op, err)
 	}
 	return wire.BackupVersionMade{Version: strconv.FormatInt(version, 10)}, nil
 }
@@ -62,7 +62,7 @@ func (s *Service) Backup(ctx context.Context, caller wire.Session, version strin
 		return wire.BackupState{}, err
 	}
 	state, err := s.store.backup(ctx, caller.UserID, number)
-	return state, unavailable("keys.Backup", err)
+	return state, apperr.OrUnavailable("keys.Backup", err)
 }
 
 // RemoveBackup deletes one of the caller's backups with its keys (DELETE /room_keys/version). Its number is not used
@@ -72,7 +72,7 @@ func (s *Service) RemoveBackup(ctx context.Context, caller wire.Session, version
 	if err != nil {
 		return err
 	}
-	return unavailable("keys.RemoveBackup", s.store.removeBackup(ctx, caller.UserID, number))
+	return apperr.OrUnavailable("keys.RemoveBackup", s.store.removeBackup(ctx, caller.UserID, number))
 }
 
 // StoreBackup adds keys to the current backup (PUT /room_keys/keys). A key that is there gives way to a better one
@@ -89,7 +89,7 @@ func (s *Service) StoreBackup(ctx context.Context, caller wire.Session, version 
 		return wire.BackupStored{}, err
 	}
 	stored, err := s.store.putBackup(ctx, caller.UserID, number, rows)
-	return stored, unavailable(op, err)
+	return stored, apperr.OrUnavailable(op, err)
 }
 
 // ReadBackup gives the keys of one of the caller's backups to each, in order of room and session, in pieces of which
@@ -104,13 +104,13 @@ func (s *Service) ReadBackup(ctx context.Context, caller wire.Session, version, 
 		return invalidBackup(op, "There can be no such room or session.", nil)
 	}
 	if _, err := s.store.backup(ctx, caller.UserID, number); err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	after := backupRow{}
 	for {
 		rows, err := s.store.backupPage(ctx, caller.UserID, number, room, session, after)
 		if err != nil {
-			return unavailable(op, err)
+			return apperr.OrUnavailable(op, err)
 		}
 		for _, row := range rows {
 			if err := each(row); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/wire"
 )
 
@@ -33,7 +34,7 @@ func (s *Service) Claim(ctx context.Context, caller wire.Session, body wire.Keys
 	}
 	keys, err := s.store.claim(ctx, s.throttle.oneTime(ctx, caller.UserID, asked), asked, s.now())
 	if err != nil {
-		return wire.KeysClaimed{}, unavailable(op, err)
+		return wire.KeysClaimed{}, apperr.OrUnavailable(op, err)
 	}
 	return claimAnswer(keys), nil
 }

@@ -67,7 +67,7 @@ func fewHeavy() echo.MiddlewareFunc {
 				defer func() { <-slots }()
 				return next(c)
 			case <-c.Request().Context().Done():
-				return unavailable("keys.fewHeavy", c.Request().Context().Err())
+				return apperr.OrUnavailable("keys.fewHeavy", c.Request().Context().Err())
 			}
 		}
 	}

@@ -53,7 +53,7 @@ func (s *Service) PublishIdentity(ctx context.Context, caller wire.Session, body
 		changed, err = s.store.putIdentity(ctx, caller, uploaded, true)
 	}
 	if err != nil {
-		return unavailable(op, err)
+		return apperr.OrUnavailable(op, err)
 	}
 	if changed {
 		s.changed(ctx, caller.UserID)

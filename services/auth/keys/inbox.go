@@ -53,7 +53,7 @@ func (s *Service) SendToDevice(ctx context.Context, caller wire.Session, kind, t
 	}
 	result, err := s.store.deliver(ctx, caller, d, s.now())
 	if err != nil {
-		return wire.ToDeviceSent{}, unavailable("keys.SendToDevice", err)
+		return wire.ToDeviceSent{}, apperr.OrUnavailable("keys.SendToDevice", err)
 	}
 	s.wake(ctx, usersOf(result.queued))
 	return sentAnswer(result.full), nil

@@ -6,14 +6,12 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/config"
 	"secureconnect/services/internal/ratelimit"
 	"secureconnect/services/internal/sqlstore"
@@ -102,13 +100,4 @@ func (s *Service) wake(ctx context.Context, users []wire.UserID) {
 	if s.queued != nil {
 		s.queued(ctx, users)
 	}
-}
-
-// unavailable keeps the kind an error has and gives the store's own errors theirs.
-func unavailable(op string, err error) error {
-	var known *apperr.Error
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	return apperr.E(op, apperr.Unavailable, "The system cannot answer right now. Try again.", err, apperr.RetryAfter(2*time.Second))
 }

@@ -27,14 +27,14 @@ func (s *Service) Query(ctx context.Context, caller wire.Session, body wire.Keys
 	}
 	// First: a change between the two is then both in the answer and in a sync, and never in neither.
 	if err := s.store.track(ctx, caller.UserID, q.users()); err != nil {
-		return wire.KeysFound{}, unavailable(op, err)
+		return wire.KeysFound{}, apperr.OrUnavailable(op, err)
 	}
 	found, err := s.store.directory(ctx, caller.UserID, q.users())
 	if err != nil {
-		return wire.KeysFound{}, unavailable(op, err)
+		return wire.KeysFound{}, apperr.OrUnavailable(op, err)
 	}
 	answer, err := found.answer(caller.UserID, q)
-	return answer, unavailable(op, err)
+	return answer, apperr.OrUnavailable(op, err)
 }
 
 // parseQuery passes over what cannot be a user of ours, as the specification has it for unknown ones.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"secureconnect/services/internal/apperr"
 	"secureconnect/services/internal/wire"
 )
 
@@ -25,7 +26,7 @@ func (s *Service) PublishSignatures(ctx context.Context, caller wire.Session, bo
 	}
 	result, err := s.store.putSignatures(ctx, caller, uploads)
 	if err != nil {
-		return wire.SignaturesUploaded{}, unavailable(op, err)
+		return wire.SignaturesUploaded{}, apperr.OrUnavailable(op, err)
 	}
 	for upload, why := range result.failures {
 		failures.add(upload.userName, upload.target, why)

@@ -76,7 +76,7 @@ func (s *Service) Sync(ctx context.Context, caller wire.Session, since string, w
 	}
 	if since != "" {
 		if err := s.store.acknowledge(ctx, caller, from); err != nil {
-			return wire.KeysSync{}, unavailable(op, err)
+			return wire.KeysSync{}, apperr.OrUnavailable(op, err)
 		}
 	}
 	watch := s.hints.watch(caller.UserID, min(wait, maxWait))
@@ -84,7 +84,7 @@ func (s *Service) Sync(ctx context.Context, caller wire.Session, since string, w
 	for {
 		page, err := s.store.page(ctx, caller, from)
 		if err != nil {
-			return wire.KeysSync{}, unavailable(op, err)
+			return wire.KeysSync{}, apperr.OrUnavailable(op, err)
 		}
 		if !empty(page) || !watch.next(ctx, s.pollEvery) {
 			return page, nil

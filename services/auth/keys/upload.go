@@ -50,7 +50,7 @@ func (s *Service) Upload(ctx context.Context, caller wire.Session, body wire.Key
 	}
 	result, err := s.store.upload(ctx, caller, u, s.now())
 	if err != nil {
-		return wire.KeysUploaded{}, unavailable("keys.Upload", err)
+		return wire.KeysUploaded{}, apperr.OrUnavailable("keys.Upload", err)
 	}
 	if result.changed {
 		s.changed(ctx, caller.UserID)

@@ -71,6 +71,19 @@ func E(op string, kind Kind, text string, cause error, options ...Option) error 
 	return e
 }
 
+// OrUnavailable keeps the kind an error has, and gives a store's or a network's own error its kind: it may pass.
+func OrUnavailable(op string, err error) error {
+	if _, known := find(err); err == nil || known {
+		return err
+	}
+	return E(op, Unavailable, "The system cannot answer right now. Try again.", err, RetryAfter(2*time.Second))
+}
+
+// Overrun says that somebody asks too often, and when to ask again: not before a second has passed.
+func Overrun(op string, wait time.Duration) error {
+	return E(op, TooMany, "Too many requests. Wait a moment.", nil, RetryAfter(max(wait, time.Second)))
+}
+
 // Error is the log's view: it holds the cause and must not be sent to a client.
 func (e *Error) Error() string {
 	if e.cause == nil {

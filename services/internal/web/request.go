@@ -177,3 +177,17 @@ func NoStore(next echo.HandlerFunc) echo.HandlerFunc {
 		return next(c)
 	}
 }
+
+// Subscriber is what limits count for an address: a whole /64 in IPv6, which is what one customer is given.
+func Subscriber(address string) string {
+	parsed, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if parsed.Is6() {
+		if network, err := parsed.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return parsed.String()
+}
