@@ -31,6 +31,8 @@ func Routes(e *echo.Echo, service *Service) {
 	private.GET("/:id/messages", a.messages)
 	private.POST("/:id/messages", a.send)
 	private.PUT("/:id/cursor", a.moveCursor)
+
+	e.GET(wire.PathCallers+":id/:user_id", a.callers)
 }
 
 // place is who asks, and about which conversation. What cannot be one is a conversation that is not there.
@@ -189,6 +191,22 @@ func (a *api) remove(c *echo.Context) error {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+func (a *api) callers(c *echo.Context) error {
+	id, err := wire.ParseConversationID(c.Param("id"))
+	if err != nil {
+		return noConversation("chat.callers")
+	}
+	user, err := memberOf(c)
+	if err != nil {
+		return err
+	}
+	callers, err := a.service.Callers(c.Request().Context(), id, user)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, callers)
 }
 
 func (a *api) messages(c *echo.Context) error {

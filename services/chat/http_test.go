@@ -130,6 +130,9 @@ func TestEveryRouteHasItsAttack(t *testing.T) {
 	e := echo.NewWithConfig(echo.Config{NoGroupAutoRegister404Routes: true})
 	Routes(e, &Service{})
 	for _, served := range e.Router().Routes() {
+		if strings.HasPrefix(served.Path, "/internal/") {
+			continue // for services; the gateway passes nothing there
+		}
 		name := served.Method + " " + strings.NewReplacer(":id", "{id}", ":user_id", "{user}").Replace(served.Path)
 		if !slices.ContainsFunc(routes(), func(r route) bool { return r.method+" "+r.path == name }) {
 			t.Errorf("%s is not among the attacked", name)

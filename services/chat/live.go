@@ -99,6 +99,7 @@ func NewLive(parts LiveParts) *Live {
 		wire.RevokedChannel:  l.hearRevoked,
 		wire.KeysChannel:     l.hearKeys,
 		wire.RelationChannel: l.hearRelation,
+		wire.CallsChannel:    l.hearCalls,
 	}
 	if parts.Registry != nil {
 		parts.Registry.MustRegister(l.sockets.gauge())
@@ -211,11 +212,20 @@ func (l *Live) hearRevoked(payload string) {
 var (
 	inboxFrame    = frameOf(wire.HintFrame{Type: wire.FrameInbox})
 	contactsFrame = frameOf(wire.HintFrame{Type: wire.FrameContacts})
+	callsFrame    = frameOf(wire.HintFrame{Type: wire.FrameCalls})
 )
 
 func (l *Live) hearKeys(payload string) {
 	for _, k := range l.sockets.of(wire.UserID(payload)) {
 		_ = k.conn.Send(inboxFrame)
+	}
+}
+
+func (l *Live) hearCalls(payload string) {
+	for user := range strings.SplitSeq(payload, " ") {
+		for _, k := range l.sockets.of(wire.UserID(user)) {
+			_ = k.conn.Send(callsFrame)
+		}
 	}
 }
 

@@ -231,6 +231,7 @@ func (h *node) signIn(session wire.Session) *wired {
 	}
 	w := &wired{socket, h.network.t}
 	w.next(wire.FrameInbox, &wire.HintFrame{})
+	w.next(wire.FrameCalls, &wire.HintFrame{})
 	return w
 }
 

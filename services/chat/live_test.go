@@ -407,3 +407,17 @@ func TestHintsOfAuth(t *testing.T) {
 	w.next(wire.FrameContacts, &wire.HintFrame{})
 	other.wantNothing(wire.FrameContacts) // it may be a secret
 }
+
+func TestHintsOfCalls(t *testing.T) {
+	n := newNetwork(t)
+	h := n.node(func(p *LiveParts) { p.Limits.RecheckAlone = 50 * time.Millisecond })
+	ada, bob, eve := newUser(), newUser(), newUser()
+	rung, too, other := h.signIn(ada), h.signIn(bob), h.signIn(eve)
+	n.direct.Publish(t.Context(), wire.CallsChannel, string(ada.UserID)+" "+string(bob.UserID)+"  nonsense")
+	rung.next(wire.FrameCalls, &wire.HintFrame{})
+	too.next(wire.FrameCalls, &wire.HintFrame{})
+	other.wantNothing(wire.FrameCalls)
+
+	h.line.Cut() // a call that rings now is found all the same
+	other.next(wire.FrameCalls, &wire.HintFrame{})
+}

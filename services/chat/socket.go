@@ -185,7 +185,9 @@ func (k *socket) authenticate(accessToken string, now time.Time) error {
 		Type: wire.FrameReady, SessionID: session.SessionID, UserID: session.UserID, DeviceID: session.DeviceID, ExpiresAt: session.Expires,
 	})
 	if before.SessionID == "" {
-		k.tell(wire.HintFrame{Type: wire.FrameInbox}) // whatever came while there was no socket
+		// Whatever came while there was no socket.
+		_ = k.conn.Send(inboxFrame)
+		_ = k.conn.Send(callsFrame)
 	}
 	return nil
 }
@@ -233,6 +235,9 @@ func (k *socket) recheckLocked() {
 		switch {
 		case err == nil:
 			k.missed = 0
+			if !k.live.deafSince().IsZero() {
+				_ = k.conn.Send(callsFrame) // the hint of a call that rings may be lost, and is worth nothing later
+			}
 		case apperr.Is(err, apperr.Unauthenticated):
 			k.close(session.CloseCode(err))
 		default:

@@ -36,6 +36,7 @@ func TestSocketLife(t *testing.T) {
 		}
 		w := &wired{socket, t}
 		w.next(wire.FrameInbox, &wire.HintFrame{})
+		w.next(wire.FrameCalls, &wire.HintFrame{})
 		if renewed, err := socket.Authenticate(within(t), n.token(session, time.Now().Add(10*time.Second))); err != nil || !renewed.ExpiresAt.After(ready.ExpiresAt) {
 			t.Errorf("renewed: %+v, %v", renewed, err)
 		}
