@@ -9,11 +9,12 @@ import (
 
 	"secureconnect/services/auth"
 	"secureconnect/services/chat"
+	"secureconnect/services/video"
 )
 
 // migrate runs the migrations of all services, one after the other.
 func migrate(ctx context.Context, log *slog.Logger) error {
-	for _, bringToDate := range []func(context.Context, *slog.Logger) error{auth.Migrate, chat.Migrate} {
+	for _, bringToDate := range []func(context.Context, *slog.Logger) error{auth.Migrate, chat.Schema.Migrate, video.Schema.Migrate} {
 		if err := bringToDate(ctx, log); err != nil {
 			return err
 		}

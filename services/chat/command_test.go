@@ -105,7 +105,7 @@ func TestServe(t *testing.T) {
 		return response.StatusCode
 	}
 	testkit.Eventually(t, patience, "chat to say that its tables are missing", func() bool { return status() == http.StatusServiceUnavailable })
-	if _, err := migrate(t.Context(), quiet, testkit.OpenPostgres(t, address), testkit.OpenCassandra(t, c.CQL)); err != nil {
+	if _, err := Schema.MigrateIn(t.Context(), quiet, testkit.OpenPostgres(t, address), testkit.OpenCassandra(t, c.CQL)); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, patience, "chat to be ready", func() bool { return status() == http.StatusOK })
@@ -155,7 +155,7 @@ func TestMigrateFromTheEnvironment(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for range 2 {
-		if err := Migrate(t.Context(), quiet); err != nil {
+		if err := Schema.Migrate(t.Context(), quiet); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -85,7 +85,7 @@ func newWorldOn(t testing.TB, sql config.Secret) *world {
 	w := &world{t: t, sql: sql, keyspace: testkit.CassandraConfig(t), friends: newFriends()}
 	w.cql = testkit.OpenCassandra(t, w.keyspace)
 	w.store = testkit.OpenPostgres(t, w.sql)
-	if _, err := migrate(t.Context(), quiet, w.store, w.cql); err != nil {
+	if _, err := Schema.MigrateIn(t.Context(), quiet, w.store, w.cql); err != nil {
 		t.Fatal(err)
 	}
 	return w

@@ -26,7 +26,7 @@ import (
 func BenchmarkStoredMessage(b *testing.B) {
 	w := newWorld(b)
 	sql := testkit.OpenPostgres(b, testkit.DurablePostgresURL(b))
-	if _, err := migrate(b.Context(), quiet, sql, w.cql); err != nil {
+	if _, err := Schema.MigrateIn(b.Context(), quiet, sql, w.cql); err != nil {
 		b.Fatal(err)
 	}
 	s := w.hostOn(sql)

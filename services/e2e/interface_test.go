@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,7 +32,6 @@ import (
 	"secureconnect/services/client"
 	"secureconnect/services/gateway"
 	"secureconnect/services/internal/config"
-	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/sqlstore"
@@ -144,10 +142,7 @@ func newPlatform(t *testing.T) *platform {
 func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL *url.URL) *url.URL {
 	t.Helper()
 	log, cql := slog.New(slog.DiscardHandler), testkit.Cassandra(t)
-	if _, err := sql.Migrate(t.Context(), log, sqlstore.Migrations{Owner: "chat", Files: os.DirFS("../chat/migrations")}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := cql.Migrate(t.Context(), log, sql, cqlstore.Migrations{Owner: "chat", Files: os.DirFS("../chat/cql")}); err != nil {
+	if _, err := chat.Schema.MigrateIn(t.Context(), log, sql, cql); err != nil {
 		t.Fatal(err)
 	}
 	keys := token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient)

@@ -110,10 +110,10 @@ type CallList struct {
 
 // What became of a call, for one member of it.
 const (
-	OutcomeAnswered  = "answered"
-	OutcomeMissed    = "missed" // also while the member was in another call
-	OutcomeDeclined  = "declined"
-	OutcomeElsewhere = "elsewhere" // a call of a group that the member did not join, or was not rung for
+	OutcomeAnswered   = "answered"
+	OutcomeUnanswered = "unanswered" // of who began it: Reason says why
+	OutcomeMissed     = "missed"     // also while the member was in another call
+	OutcomeDeclined   = "declined"
 )
 
 // CallRecord is an entry of a user's call log.

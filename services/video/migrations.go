@@ -1,0 +1,16 @@
+package video
+
+import (
+	"embed"
+
+	"secureconnect/services/internal/schema"
+)
+
+//go:embed migrations/*.sql
+var sqlFiles embed.FS
+
+//go:embed cql/*.cql
+var cqlFiles embed.FS
+
+// Schema is video's tables in both stores.
+var Schema = schema.Schema{Owner: "video", SQL: sqlFiles, CQL: cqlFiles}

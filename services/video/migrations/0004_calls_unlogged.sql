@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS calls_unlogged ON calls (ended_at) WHERE logged = false
