@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"secureconnect/services/internal/ratelimit"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/token"
+	"secureconnect/services/internal/tunnel"
 	"secureconnect/services/internal/web"
 	"secureconnect/services/internal/wire"
 )
@@ -31,7 +33,7 @@ type Gateway struct {
 	keys    *token.Remote
 	limits  *ratelimit.Limiter
 	revoked *revocations
-	tunnels *tunnels
+	tunnels *tunnel.Set
 	pages   *pages
 }
 
@@ -56,13 +58,14 @@ func New(log *slog.Logger, c Config) (*Gateway, error) {
 		keys:     token.NewRemote(c.Auth.JoinPath(wire.PathJWKS).String(), asking),
 		limits:   ratelimit.New(store, time.Now),
 		revoked:  newRevocations(store),
-		tunnels:  newTunnels(c.Limits.Sockets),
+		tunnels:  tunnel.NewSet(c.Limits.Sockets),
 		pages:    pages,
 	}
-	g.server.Registry.MustRegister(g.tunnels.gauge())
+	g.server.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_tunnels", Help: "Open connections that were upgraded."},
+		func() float64 { return float64(g.tunnels.Count()) }))
 	g.server.Ready("auth", g.authReady(asking))
 	g.server.Degraded("redis", redisstore.Ready(store))
-	g.server.OnStop(g.tunnels.stop)
+	g.server.OnStop(g.tunnels.Stop)
 	g.route()
 	return g, nil
 }

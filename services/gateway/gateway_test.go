@@ -125,9 +125,7 @@ type edge struct {
 }
 
 func (e *edge) openTunnels() int {
-	e.gateway.tunnels.mu.Lock()
-	defer e.gateway.tunnels.mu.Unlock()
-	return len(e.gateway.tunnels.open)
+	return e.gateway.tunnels.Count()
 }
 
 // newEdge starts a gateway before auth. Its peers are not trusted, as those of a gateway somebody reached directly.

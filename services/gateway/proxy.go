@@ -10,13 +10,14 @@ import (
 	"github.com/labstack/echo/v5"
 
 	"secureconnect/services/internal/apperr"
+	"secureconnect/services/internal/tunnel"
 	"secureconnect/services/internal/wire"
 )
 
 // forwardTo passes a request to a service and its answer back, both unchanged but for the headers that are ours.
 func (g *Gateway) forwardTo(s service) echo.HandlerFunc {
 	return func(c *echo.Context) error {
-		if s.upgrades && isUpgrade(c.Request()) {
+		if s.upgrades && tunnel.IsUpgrade(c.Request()) {
 			return g.tunnelTo(c, s)
 		}
 		ctx, cancel := context.WithTimeout(c.Request().Context(), g.config.Limits.ServiceTimeout)
@@ -31,14 +32,14 @@ func (g *Gateway) tunnelTo(c *echo.Context, s service) error {
 	if err := g.checkOrigin(c.Request()); err != nil {
 		return err
 	}
-	t, err := g.tunnels.enter()
+	t, err := g.tunnels.Enter()
 	if err != nil {
 		return err
 	}
-	defer g.tunnels.leave(t)
-	return g.forward(g.tunnels.watch(c.Request().Context(), t), c, s, func(response *http.Response) error {
+	defer g.tunnels.Leave(t)
+	return g.forward(g.tunnels.Watch(c.Request().Context(), t), c, s, func(response *http.Response) error {
 		if response.StatusCode == http.StatusSwitchingProtocols {
-			if err := g.tunnels.begin(t, response); err != nil {
+			if err := g.tunnels.Begin(t, response); err != nil {
 				return err
 			}
 		}
@@ -66,7 +67,7 @@ func rewrite(r *httputil.ProxyRequest, s service, client string) {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		header.Del(name)
 	}
-	if !s.upgrades || !isUpgrade(r.In) {
+	if !s.upgrades || !tunnel.IsUpgrade(r.In) {
 		header.Del("Connection")
 		header.Del("Upgrade")
 	}

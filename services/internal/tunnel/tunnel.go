@@ -1,4 +1,5 @@
-package gateway
+// Package tunnel passes connections that were upgraded between a client and a service: bytes in both directions, of which it reads none.
+package tunnel
 
 import (
 	"context"
@@ -11,52 +12,53 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"secureconnect/services/internal/apperr"
 )
 
-// tunnels are the connections that were upgraded: bytes pass in both directions, and we read none of them.
-type tunnels struct {
+// Set is the tunnels of a process.
+type Set struct {
 	limit int
 
 	mu       sync.Mutex
 	stopping bool
-	open     map[*tunnel]struct{}
+	open     map[*Tunnel]struct{}
 	running  sync.WaitGroup
 }
 
-func newTunnels(limit int) *tunnels { return &tunnels{limit: limit, open: map[*tunnel]struct{}{}} }
+// NewSet bounds how many there may be at once.
+func NewSet(limit int) *Set { return &Set{limit: limit, open: map[*Tunnel]struct{}{}} }
 
-// tunnel is the service's end of one. It is the body of the answer that agreed to the upgrade.
-type tunnel struct {
+// Tunnel is the service's end of one. It is the body of the answer that agreed to the upgrade.
+type Tunnel struct {
 	io.ReadWriteCloser
 	conn *net.TCPConn // below it
 }
 
-// isUpgrade reports whether the request asks to go on as a WebSocket (RFC 6455 §4.1).
-func isUpgrade(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") }
+// IsUpgrade reports whether the request asks to go on as a WebSocket (RFC 6455 §4.1).
+func IsUpgrade(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), "websocket") }
 
-// enter makes room for a tunnel, or fails with Unavailable. Whoever entered must leave.
-func (s *tunnels) enter() (*tunnel, error) {
+// Enter makes room for a tunnel, or fails with Unavailable. Whoever entered must Leave.
+func (s *Set) Enter() (*Tunnel, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping || len(s.open) >= s.limit {
-		return nil, unavailable("gateway.tunnel", nil)
+		return nil, apperr.OrUnavailable("tunnel.Enter", errFull)
 	}
-	t := &tunnel{}
+	t := &Tunnel{}
 	s.open[t] = struct{}{}
 	s.running.Add(1)
 	return t, nil
 }
 
-func (s *tunnels) leave(t *tunnel) {
+func (s *Set) Leave(t *Tunnel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, t)
 	s.running.Done()
 }
 
-// watch notes the connection that the request of ctx is sent on.
-func (s *tunnels) watch(ctx context.Context, t *tunnel) context.Context {
+// Watch notes the connection that the request of ctx is sent on.
+func (s *Set) Watch(ctx context.Context, t *Tunnel) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		conn, _ := info.Conn.(*net.TCPConn)
 		s.mu.Lock()
@@ -65,10 +67,13 @@ func (s *tunnels) watch(ctx context.Context, t *tunnel) context.Context {
 	}})
 }
 
-var errNoUpgrade = errors.New("the service's answer is no connection to upgrade")
+var (
+	errFull      = errors.New("no room for another tunnel")
+	errNoUpgrade = errors.New("the service's answer is no connection to upgrade")
+)
 
-// begin puts the tunnel in the place of the answer's body. What begins while we stop ends at once.
-func (s *tunnels) begin(t *tunnel, response *http.Response) error {
+// Begin puts the tunnel in the place of the answer's body. What begins while we stop ends at once.
+func (s *Set) Begin(t *Tunnel, response *http.Response) error {
 	body, writable := response.Body.(io.ReadWriteCloser)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,9 +87,9 @@ func (s *tunnels) begin(t *tunnel, response *http.Response) error {
 	return nil
 }
 
-// stop lets nobody in any more and ends our side towards the services: they say goodbye to their clients with a code of their own,
+// Stop lets nobody in any more and ends our side towards the services: they say goodbye to their clients with a code of their own,
 // which still passes. It returns when all are gone or ctx has ended.
-func (s *tunnels) stop(ctx context.Context) {
+func (s *Set) Stop(ctx context.Context) {
 	s.mu.Lock()
 	s.stopping = true
 	for t := range s.open {
@@ -104,22 +109,21 @@ func (s *tunnels) stop(ctx context.Context) {
 	}
 }
 
-func (s *tunnels) gauge() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_tunnels", Help: "Open connections that were upgraded."}, func() float64 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return float64(len(s.open))
-	})
+// Count is how many there are.
+func (s *Set) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
 }
 
 // CloseWrite tells the service that the client says no more.
-func (t *tunnel) CloseWrite() error { return t.conn.CloseWrite() }
+func (t *Tunnel) CloseWrite() error { return t.conn.CloseWrite() }
 
 // lastWords is how long a client may take to leave once the service has.
 const lastWords = 5 * time.Second
 
 // WriteTo carries what the service says until it has ended.
-func (t *tunnel) WriteTo(client io.Writer) (int64, error) {
+func (t *Tunnel) WriteTo(client io.Writer) (int64, error) {
 	n, err := carry(client, t.ReadWriteCloser)
 	if conn, isConn := client.(net.Conn); isConn {
 		_ = conn.SetDeadline(time.Now().Add(lastWords)) // fails only on a closed connection
@@ -128,7 +132,7 @@ func (t *tunnel) WriteTo(client io.Writer) (int64, error) {
 }
 
 // ReadFrom carries what the client says until it has ended.
-func (t *tunnel) ReadFrom(client io.Reader) (int64, error) { return carry(t.ReadWriteCloser, client) }
+func (t *Tunnel) ReadFrom(client io.Reader) (int64, error) { return carry(t.ReadWriteCloser, client) }
 
 const smallRead, largeRead = 1 << 10, 32 << 10
 
