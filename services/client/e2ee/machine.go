@@ -63,6 +63,7 @@ type Machine struct {
 	mu     sync.Mutex                                      // the library's machine has one hand on it
 	read   map[wire.ConversationID]map[wire.ClientID]int64 // where each message was seen
 	backup keeping
+	takers []*taker // of call keys; replaced, never changed
 }
 
 // New makes the keys of a device and publishes them. The device is not signed yet: Bootstrap, Join or Recover does that, and before it
@@ -217,16 +218,21 @@ func (m *Machine) Sync(ctx context.Context, wait time.Duration) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	sent, takers, err := m.takeIn(ctx, response, page)
+	deliver(takers, sent)
+	return came || err != nil, err
+}
+
+// takeIn has the library read a page, and gives what is not the library's with who waits for it.
+func (m *Machine) takeIn(ctx context.Context, response *mautrix.RespSync, page wire.KeysSync) ([]sentKey, []*taker, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.olm.ProcessSyncResponse(ctx, response, m.since)
+	sent := m.process(ctx, response)
 	m.since = page.NextBatch
-	if !slices.Contains(page.DeviceUnusedFallbackKeys, string(id.KeyAlgorithmSignedCurve25519)) {
-		if err := m.publishFallback(ctx); err != nil {
-			return true, err
-		}
+	if slices.Contains(page.DeviceUnusedFallbackKeys, string(id.KeyAlgorithmSignedCurve25519)) {
+		return sent, m.takers, nil
 	}
-	return came, nil
+	return sent, m.takers, m.publishFallback(ctx)
 }
 
 // matrixSync is a page of ours as the library reads it.
