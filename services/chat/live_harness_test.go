@@ -208,7 +208,7 @@ func within(t testing.TB) context.Context {
 // dial opens a socket, not signed in.
 func (h *node) dial() *client.Socket {
 	h.network.t.Helper()
-	socket, err := h.client().DialSocket(within(h.network.t), nil)
+	socket, err := h.client().DialSocket(within(h.network.t), client.PathSocket, nil)
 	if err != nil {
 		h.network.t.Fatal(err)
 	}
@@ -397,7 +397,7 @@ func (r *reader) hasHeard(kind string) bool {
 // tryDial opens a socket with headers of the caller's making.
 func (h *node) tryDial(header http.Header) (*client.Socket, error) {
 	h.network.t.Helper()
-	socket, err := h.client().DialSocket(within(h.network.t), header)
+	socket, err := h.client().DialSocket(within(h.network.t), client.PathSocket, header)
 	if err == nil {
 		h.network.t.Cleanup(func() { _ = socket.Close() })
 	}

@@ -184,7 +184,7 @@ func TestSocketEnds(t *testing.T) {
 			for conn.WriteMessage(websocket.TextMessage, []byte(`{}`)) == nil { // until the client left
 			}
 		})
-		socket, err := c.DialSocket(ctx, nil)
+		socket, err := c.DialSocket(ctx, PathSocket, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestSocketEnds(t *testing.T) {
 	})
 	t.Run("with the context", func(t *testing.T) {
 		c := upgraded(t, func(conn *websocket.Conn) { _, _, _ = conn.ReadMessage() })
-		socket, err := c.DialSocket(ctx, nil)
+		socket, err := c.DialSocket(ctx, PathSocket, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestSocketEnds(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = w.Write([]byte(`{"code":"foreign_origin"}`))
 		})
-		if _, err := c.DialSocket(ctx, nil); CodeOf(err) != "foreign_origin" {
+		if _, err := c.DialSocket(ctx, PathSocket, nil); CodeOf(err) != "foreign_origin" {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -290,7 +290,7 @@ func TestSilentSocketEnds(t *testing.T) {
 		_, _, _ = conn.ReadMessage()
 	})
 	c.silence = pings * apart / 2
-	socket, err := c.DialSocket(t.Context(), nil)
+	socket, err := c.DialSocket(t.Context(), PathSocket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestSilentSocketEnds(t *testing.T) {
 
 func TestPing(t *testing.T) {
 	c := upgraded(t, func(conn *websocket.Conn) { _, _, _ = conn.ReadMessage() })
-	socket, err := c.DialSocket(t.Context(), nil)
+	socket, err := c.DialSocket(t.Context(), PathSocket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func TestSocketOpensAfterCalls(t *testing.T) {
 	if me, _, err := c.Me(t.Context(), "token"); err != nil || me.Username != "HTTP/2.0" {
 		t.Fatalf("the call spoke %q, %v", me.Username, err)
 	}
-	socket, err := c.DialSocket(t.Context(), nil)
+	socket, err := c.DialSocket(t.Context(), PathSocket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,7 @@ func (d *Device) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	socket, err := d.client.DialSocket(ctx, http.Header{"Sec-Websocket-Protocol": {wire.SocketProtocol}})
+	socket, err := d.client.DialSocket(ctx, PathSocket, http.Header{"Sec-Websocket-Protocol": {wire.SocketProtocol}})
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ type Socket struct {
 
 // Socket opens the platform's socket and signs it in.
 func (c *Client) Socket(ctx context.Context, accessToken string) (*Socket, Ready, error) {
-	socket, err := c.DialSocket(ctx, nil)
+	socket, err := c.DialSocket(ctx, PathSocket, nil)
 	if err != nil {
 		return nil, Ready{}, err
 	}
@@ -67,8 +67,11 @@ func (c *Client) Socket(ctx context.Context, accessToken string) (*Socket, Ready
 	return socket, ready, nil
 }
 
-// DialSocket opens the platform's socket without signing it in; extra headers may pretend to be a browser.
-func (c *Client) DialSocket(ctx context.Context, extra http.Header) (*Socket, error) {
+// PathSocket is where a device's own socket is.
+const PathSocket = "/v1/ws"
+
+// DialSocket opens the socket at a path without signing it in; extra headers may pretend to be a browser.
+func (c *Client) DialSocket(ctx context.Context, path string, extra http.Header) (*Socket, error) {
 	header := c.header("")
 	for name, values := range extra {
 		header[name] = values
@@ -79,7 +82,7 @@ func (c *Client) DialSocket(ctx context.Context, extra http.Header) (*Socket, er
 		HandshakeTimeout: 10 * time.Second,
 	}
 	dialer.TLSClientConfig.NextProtos = []string{"http/1.1"} // the transport's calls add HTTP/2, which no upgrade starts from
-	target := "ws" + strings.TrimPrefix(c.base.String(), "http") + "/v1/ws"
+	target := "ws" + strings.TrimPrefix(c.base.String(), "http") + path
 	conn, response, err := dialer.DialContext(ctx, target, header) //nolint:bodyclose // gorilla hands over what it has read; there is nothing to close
 	if err != nil {
 		return nil, socketRefused(response, err)

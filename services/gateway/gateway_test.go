@@ -265,7 +265,7 @@ func (e *edge) tryDial(t *testing.T, header http.Header) (*client.Socket, error)
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	socket, err := c.DialSocket(t.Context(), header)
+	socket, err := c.DialSocket(t.Context(), client.PathSocket, header)
 	if err == nil {
 		t.Cleanup(func() { _ = socket.Close() })
 	}

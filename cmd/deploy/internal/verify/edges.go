@@ -332,7 +332,7 @@ func (s *site) socket(ctx context.Context, lb, origin string) (*client.Socket, e
 	if err != nil {
 		return nil, err
 	}
-	return api.DialSocket(ctx, http.Header{"Origin": {origin}})
+	return api.DialSocket(ctx, client.PathSocket, http.Header{"Origin": {origin}})
 }
 
 func (s *site) explainUpgrade(err error, lb string) error {
