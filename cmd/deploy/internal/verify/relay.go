@@ -387,7 +387,7 @@ func (r *relay) refusesCredentials(ctx context.Context) (string, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return "", fail("use-auth-secret and static-auth-secret in coturn's configuration on "+r.first("storage"), "%s", strings.Join(wrong, "; "))
+		return "", fail("use-auth-secret in coturn's configuration, and the secrets beside it, on "+r.first("storage"), "%s", strings.Join(wrong, "; "))
 	}
 	return "a forged and an expired credential are refused with 401", nil
 }

@@ -204,7 +204,7 @@ func (s *site) explainTURN(ctx context.Context, err error, way, at string) error
 	case code == int(stun.CodeUnauthorized):
 		return &refusedTURN{code: code, Failure: Failure{
 			Cause: fmt.Sprintf("coturn at %s refuses a credential made with turn_secret (401)", at),
-			Look:  "secrets_file, and static-auth-secret in coturn's configuration on " + storage,
+			Look:  "secrets_file, and the secrets beside coturn's configuration on " + storage,
 		}}
 	case code == int(stun.CodeAllocQuotaReached):
 		return fail("the coturn quotas in group_vars/all/sizes.yml", "coturn at %s has no allocation left (486)", at)

@@ -1,9 +1,11 @@
 // Command coturn-health allocates a relay on this host's coturn as a client would and gives it
-// back. It proves listening, credentials and allocation, and relays nothing.
+// back. It proves listening, credentials and allocation, and relays nothing. Before that it sees
+// to it that coturn uses the secrets and the certificate that lie beside its configuration, which
+// change while calls go on: a restart would end every allocation.
 package main
 
 import (
-	"bufio"
+	"context"
 	"crypto/hmac"
 	"crypto/sha1" // #nosec G505 -- what TURN REST credentials are made with
 	"encoding/base64"
@@ -11,7 +13,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
+	"os/exec"
 	"time"
 
 	"github.com/pion/logging"
@@ -24,25 +26,48 @@ const configPath = "/etc/secureconnect/coturn/turnserver.conf"
 const patience = 4 * time.Second
 
 func main() {
-	if err := check(configPath, time.Now()); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := run(ctx)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "coturn:", err)
 		os.Exit(1)
 	}
 }
 
-func check(path string, now time.Time) error {
-	settings, err := readConfig(path)
+func run(ctx context.Context) error {
+	settings, err := readConfig(configPath)
 	if err != nil {
 		return err
 	}
+	if err := putSecrets(ctx); err != nil {
+		return err
+	}
+	if err := renewCertificate(ctx, settings, readAgain); err != nil {
+		return err
+	}
+	return check(ctx, settings, time.Now())
+}
+
+func putSecrets(ctx context.Context) error {
+	said, err := exec.CommandContext(ctx, "coturn-secrets").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("put the secrets into the database: %w: %s", err, said)
+	}
+	return nil
+}
+
+func check(ctx context.Context, s settings, now time.Time) error {
 	conn, err := net.ListenPacket("udp4", ":0") // #nosec G102 -- coturn answers on the address it listens on
 	if err != nil {
 		return fmt.Errorf("open a socket: %w", err)
 	}
-	if err := conn.SetDeadline(now.Add(patience)); err != nil {
-		return fmt.Errorf("open a socket: %w", err)
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return fmt.Errorf("open a socket: %w", err)
+		}
 	}
-	return errors.Join(allocate(conn, settings, now), conn.Close())
+	return errors.Join(allocate(conn, s, now), conn.Close())
 }
 
 func allocate(conn net.PacketConn, s settings, now time.Time) error {
@@ -75,38 +100,4 @@ func credentials(secret string, now time.Time) (user, password string) {
 	mac := hmac.New(sha1.New, []byte(secret))
 	mac.Write([]byte(user))
 	return user, base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-type settings struct{ address, secret string }
-
-// readConfig takes from turnserver.conf where coturn listens and what it signs with.
-func readConfig(path string) (settings, error) {
-	file, err := os.Open(path) // #nosec G304 -- the file coturn reads
-	if err != nil {
-		return settings{}, fmt.Errorf("read configuration: %w", err)
-	}
-	defer func() { _ = file.Close() }() // read only
-	host, port, secret := "", "3478", ""
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		name, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		switch {
-		case name == "listening-ip" && host == "":
-			host = value
-		case name == "listening-port":
-			port = value
-		case name == "static-auth-secret":
-			secret = value
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return settings{}, fmt.Errorf("read configuration: %w", err)
-	}
-	if secret == "" {
-		return settings{}, fmt.Errorf("no static-auth-secret in %s", path)
-	}
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	return settings{address: net.JoinHostPort(host, port), secret: secret}, nil
 }
