@@ -25,6 +25,7 @@ import (
 // What the TURN server is asked for here, in forms that no client library sends: RFC 8656, and RFC 6062 for TCP.
 const (
 	mediaPort  = 10000
+	userQuota  = 40 // coturn_user_quota
 	protoUDP   = 17
 	protoTCP   = 6
 	familyIPv4 = 1
@@ -104,9 +105,9 @@ func relaysToAppHostsOnly(t *testing.T, s *system) {
 			t.Errorf("answered %d %v", code, err)
 		}
 	})
-	t.Run("more allocations than a person may hold", func(t *testing.T) {
+	t.Run("more allocations than a device may hold in a call", func(t *testing.T) {
 		user := rand.Text() // the server counts for a while what was given back
-		for i := range 12 {
+		for i := range userQuota {
 			a := dialTURN(t, s, "udp", secret, user)
 			if code, err := a.allocate(protoUDP, 0); code != 0 || err != nil {
 				t.Fatalf("the allocation %d: %d %v", i+1, code, err)

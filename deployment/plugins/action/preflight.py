@@ -252,6 +252,16 @@ def port_problems(table, groups):
     return list(dict.fromkeys(problems))
 
 
+def relay_problems(values):
+    """Every allocation has a port of its own."""
+    ports = values["relay_port_max"] - values["relay_port_min"] + 1
+    if values["coturn_total_quota"] > ports:
+        yield (
+            f"coturn_total_quota: {values['coturn_total_quota']} allocations do not fit into the {ports} ports "
+            "from relay_port_min to relay_port_max"
+        )
+
+
 def overlap(one, other):
     return one[0] <= other[1] and other[0] <= one[1]
 
@@ -297,7 +307,7 @@ def size_problems(facts, values):
     if facts["memory_mb"] < values["memory_needed_mb"]:
         yield (
             f"has {facts['memory_mb']} MiB of memory, and its parts are given {values['memory_needed_mb']}: "
-            "lower sql_memory_mb, cassandra_heap_mb, redis_memory_mb or minio_memory_mb"
+            "lower sql_memory_mb, cassandra_heap_mb, redis_memory_mb, minio_memory_mb or coturn_total_quota"
         )
     if facts["disk_free_mb"] < values["disk_free_mb"]:
         yield f"has {facts['disk_free_mb']} MiB free below /var/lib; {values['disk_free_mb']} are needed (disk_free_mb)"
@@ -347,6 +357,8 @@ class ActionModule(ActionBase):
             problems += image_problems(values, sources, self._value("registry_image_of"), self._value("parts"))
         if right(*(name for name in values if "_port" in name)):
             problems += port_problems(self._value("port_table"), groups)
+        if right("relay_port_min", "relay_port_max", "coturn_total_quota"):
+            problems += relay_problems(values)
         return problems
 
     def _typed(self, spec_file):

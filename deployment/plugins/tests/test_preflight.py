@@ -122,6 +122,12 @@ class ValuesTest(unittest.TestCase):
             with self.subTest(port):
                 self.assertIn("not a port", rules.port_problems([dict(table[0], port=port)], {})[0])
 
+    def test_every_allocation_has_a_port(self):
+        values = {"relay_port_min": 49152, "relay_port_max": 57343, "coturn_total_quota": 8192}
+        self.assertEqual(list(rules.relay_problems(values)), [])
+        (problem,) = rules.relay_problems(dict(values, coturn_total_quota=8193))
+        self.assertIn("coturn_total_quota", problem)
+
     def test_types(self):
         off = {"type": "str", "choices": ["", "off", "block"]}
         self.assertEqual(rules.typed("edge_waf", off, False), "off")
