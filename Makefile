@@ -17,7 +17,7 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test test-long check unit system history figures load fanout fuzz down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history figures load fanout relay fuzz down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -72,6 +72,10 @@ fuzz: ## Every fuzz target of the services and commands, each for FUZZ_TIME (1m)
 fanout: controller engine bin/deploy .build/tools/centrifugo ## What a message to 1,000 sockets costs, beside Centrifugo
 	bin/deploy images build
 	FANOUT=$(CURDIR)/.build/tools/centrifugo go test -count=1 -timeout 20m -v -run TestFanOut ./services/chat/
+
+relay: controller engine bin/deploy ## What relaying costs coturn as it is deployed, beside its stock settings
+	bin/deploy images build
+	RELAY=1 go test -count=1 -timeout 20m -v -run TestRelaying ./deployment/images/coturn/
 
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build
