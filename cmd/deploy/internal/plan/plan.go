@@ -38,6 +38,8 @@ type Options struct {
 	NoImages          bool
 	NoVerify          bool
 	VaultPasswordFile string
+	Secret            string // that is rotated
+	AtOnce            bool   // retire it though credentials made with it are still good
 	Run               Identity
 }
 
@@ -71,6 +73,23 @@ func Apply(o Options) []Step {
 // Preflight is every check of play 0 and 1 without a change.
 func Preflight(o Options) []Step {
 	return []Step{o.playbook("Whether a deployment could start", filepath.Join("deployment", "preflight.yml"), o.variables())}
+}
+
+// Rotate gives the secrets file a new secret, and keeps the old one beside it.
+func Rotate(o Options) []Step {
+	vars := o.variables()
+	vars["secret"] = o.Secret
+	return []Step{o.playbook("A secret is made anew", filepath.Join("deployment", "rotate.yml"), vars)}
+}
+
+// Retire takes the old one away.
+func Retire(o Options) []Step {
+	vars := o.variables()
+	vars["secret"] = o.Secret
+	if o.AtOnce {
+		vars["at_once"] = true
+	}
+	return []Step{o.playbook("The old one of a secret goes", filepath.Join("deployment", "retire.yml"), vars)}
 }
 
 func (o Options) variables() map[string]any {

@@ -47,6 +47,18 @@ func TestPlans(t *testing.T) {
 1. Whether a deployment could start
    $ ansible-playbook --inventory=inventories/lab deployment/preflight.yml
 `},
+		"rotate": {Rotate(with(func(o *Options) { o.Plays, o.Secret = nil, "turn" })), `
+1. A secret is made anew
+   $ ansible-playbook '--extra-vars={"secret":"turn"}' --inventory=inventories/lab deployment/rotate.yml
+`},
+		"retire": {Retire(with(func(o *Options) { o.Plays, o.Secret = nil, "turn" })), `
+1. The old one of a secret goes
+   $ ansible-playbook '--extra-vars={"secret":"turn"}' --inventory=inventories/lab deployment/retire.yml
+`},
+		"retire at once": {Retire(with(func(o *Options) { o.Plays, o.Secret, o.AtOnce = nil, "turn", true })), `
+1. The old one of a secret goes
+   $ ansible-playbook '--extra-vars={"at_once":true,"secret":"turn"}' --inventory=inventories/lab deployment/retire.yml
+`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var printed strings.Builder

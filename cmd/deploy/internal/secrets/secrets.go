@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -50,6 +51,9 @@ func Read(ctx context.Context, root, path, passwordFile string) ([]Entry, error)
 func entries(values map[string]string) []Entry {
 	list := make([]Entry, 0, len(values))
 	for name, value := range values {
+		if strings.HasSuffix(name, "_before") {
+			continue // no secret, but fingerprints of what one was before it was rotated
+		}
 		sum := sha256.Sum256([]byte(name + ":" + value))
 		list = append(list, Entry{Name: name, Fingerprint: hex.EncodeToString(sum[:])[:24]})
 	}

@@ -31,7 +31,7 @@ func TestRead(t *testing.T) {
 		t.Error("a file that does not exist was read")
 	}
 
-	write("# comment\nsql_password: " + canary + "\nredis_password: abc\n")
+	write("# comment\nsql_password: " + canary + "\nredis_password: abc\nsql_password_before: 146cf83d 5df90173\n")
 	if got, err := Read(t.Context(), root, path, ""); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
