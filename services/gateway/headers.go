@@ -16,7 +16,7 @@ var answersOnly = map[string]string{
 	"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 	"Cross-Origin-Opener-Policy":   "same-origin",
 	"Cross-Origin-Resource-Policy": "same-origin",
-	"Permissions-Policy":           "camera=(), geolocation=(), microphone=(), payment=()",
+	"Permissions-Policy":           "camera=(), display-capture=(), geolocation=(), microphone=(), payment=()",
 	"Referrer-Policy":              "no-referrer",
 	"X-Content-Type-Options":       "nosniff",
 	"X-Frame-Options":              "DENY", // for browsers that do not know frame-ancestors

@@ -24,6 +24,10 @@ const pagePolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; wo
 	"img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types core"
 
+// pagePermissions lets our own pages, and no frame in them, use what a call needs (Permissions Policy). Over plain http a browser gives
+// a page no camera, whatever is said here.
+const pagePermissions = "autoplay=(self), camera=(self), display-capture=(self), geolocation=(), microphone=(self), payment=()"
+
 // loginPath is where people log in; programs post to it, and browsers see the form there.
 const loginPath = "/v1/auth/login"
 
@@ -125,6 +129,7 @@ func accepts(header []string, wanted string) bool {
 func send(c *echo.Context, page []byte) error {
 	header := c.Response().Header()
 	header.Set("Content-Security-Policy", pagePolicy)
+	header.Set("Permissions-Policy", pagePermissions)
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Vary", "Accept")
 	return c.Blob(http.StatusOK, "text/html; charset=utf-8", page)

@@ -34,6 +34,18 @@ func TestLoginPage(t *testing.T) {
 			}
 		}
 	})
+	t.Run("it may call, and nothing else may", func(t *testing.T) {
+		for _, device := range []string{"camera", "microphone", "display-capture", "autoplay"} {
+			if policy := page.header.Values("Permissions-Policy"); len(policy) != 1 || !strings.Contains(policy[0], device+"=(self)") {
+				t.Errorf("%s on a page: %q", device, policy)
+			}
+		}
+		for _, path := range []string{"/assets/index-00000003.js", "/v1/auth/sessions"} {
+			if policy := e.get(t, path, nil).header.Values("Permissions-Policy"); len(policy) != 1 || !strings.Contains(policy[0], "camera=()") || !strings.Contains(policy[0], "microphone=()") {
+				t.Errorf("%s: %q", path, policy)
+			}
+		}
+	})
 	t.Run("its files are there and may be kept", func(t *testing.T) {
 		links := asset.FindAllStringSubmatch(page.body, -1)
 		if len(links) < 3 {
