@@ -84,6 +84,29 @@ export interface Verification {
 
 export interface SessionView { id: Id; device_id: string; device_name: string; address: string; created_at: string; last_used_at: string; current: boolean }
 
+export type Media = "audio" | "video";
+
+// A call as it goes on in a conversation of ours; a test call has none.
+export interface OngoingCall {
+  id: Id;
+  chat: Id;
+  media: Media; // what its caller meant to send
+  by: Id;
+  at: number;
+  state: "ringing" | "live" | "ended";
+  reason: string; // why it ended
+  members: { id: Id; state: "idle" | "ringing" | "joined" | "left" | "declined" | "missed" | "busy"; device: string }[];
+}
+
+export interface CallRecord { call: Id; chat: Id; media: Media; by: Id; at: number; ended: number; seconds: number; outcome: "answered" | "missed" | "declined" | "elsewhere"; reason: string }
+export interface CallLog { calls: CallRecord[]; next: string; missed: number; seenAt: number }
+
+// One who is in a call, on one device.
+export interface CallPeer { participant: Id; user: Id; device: string }
+
+// A key to the frames of a call: to be sent, or from a device that was proven to be its sender's.
+export interface CallKey { call: Id; participant: Id; chain: number; step: number; key: string }
+
 // The whole of what pages show, sent in parts when a part changes.
 export interface State {
   me: Me | null;
@@ -99,11 +122,13 @@ export interface State {
   typing: Record<Id, Id[]>;
   verification: Verification | null;
   queued: number;
+  calls: OngoingCall[];
+  missed: number; // calls since the log was looked at
 }
 
 export const emptyState: State = {
   me: null, connection: "connecting", device: "starting", servedBy: "", recoveryKey: "", backup: false,
-  chats: [], people: {}, contacts: [], presence: {}, typing: {}, verification: null, queued: 0,
+  chats: [], people: {}, contacts: [], presence: {}, typing: {}, verification: null, queued: 0, calls: [], missed: 0,
 };
 
 export type Event =
@@ -111,7 +136,9 @@ export type Event =
   | { type: "leader" }
   | { type: "signed-out"; by: "us" | "server" }
   | { type: "timeline"; chat: Id; entries: Entry[]; gone: Id[]; reset?: boolean }
-  | { type: "notify"; chat: Id; title: string; body: string };
+  | { type: "notify"; chat: Id; title: string; body: string }
+  | { type: "ringing"; call: Id; chat: Id; title: string; media: Media } // and nobody looks at any tab
+  | { type: "call-key"; key: CallKey; user: Id; device: string };
 
 export interface Failure { status: number; code: string; detail: string; retryAfter: number }
 
@@ -160,6 +187,17 @@ export interface Calls {
   acceptVerification(): void;
   confirmEmoji(a: { match: boolean }): void;
   endVerification(): void;
+  startCall(a: { chat: Id; media: Media }): OngoingCall;
+  testCall(): OngoingCall;
+  lookAtCall(a: { call: Id }): OngoingCall;
+  declineCall(a: { call: Id }): void;
+  hangUp(a: { call: Id }): void;
+  callLog(a: { before: string }): CallLog;
+  sawCalls(a: { at: number }): void;
+  callToken(a: { worn: string }): string; // the access token there is, or another one than that
+  prepareCall(a: { chat: Id }): void;
+  tellCallKey(a: { chat: Id; key: CallKey; to: CallPeer[] }): { participant: Id; why: string }[]; // who must not have it
+
   keptRecoveryKey(): void;
   recover(a: { key: string }): { restored: number };
   resetIdentity(a: { password: string }): void;

@@ -4,7 +4,15 @@ import { nextStep, type Step } from "../src/call/chain";
 import { type Clock, OwnKeys, type Peer, type Refused } from "../src/call/own";
 
 const peer = (name: string): Peer => ({ participant: name, user: "user of " + name, device: "device of " + name });
+const pause = () => new Promise((done) => { setTimeout(done, 1); });
 const settled = () => new Promise((done) => { setTimeout(done, 5); }); // what is under way without the clock
+
+async function until(holds: () => boolean) {
+  for (const end = Date.now() + 5000; !holds();) {
+    if (Date.now() > end) throw new Error("it does not come to be");
+    await pause();
+  }
+}
 
 class Hands implements Clock {
   private at = 0;
@@ -121,13 +129,26 @@ test("who comes while another chain waits gets both; who leaves meanwhile gets n
   expect(has("a")).toContainEqual(used.at(-1));
 });
 
+test("a step that 16 divides is told to everybody", async () => {
+  const { used, keys, has } = sender();
+  const names = Array.from({ length: 34 }, (_, i) => `${i}`);
+  for (let i = 0; i <= 33; i++) {
+    if (i === 0) keys.begin([peer("0")]);
+    else keys.are(names.slice(0, i + 1).map(peer));
+    await until(() => has(`${i}`).length > 0);
+  }
+  expect(has("0").map(({ step }) => step)).toEqual([0, 16, 32]);
+  expect(has("20").map(({ step }) => step)).toEqual([20, 32]);
+  expect(used.at(-1)!.step).toBe(33);
+});
+
 test("after the last step comes another chain, of which the newcomer reads all and of the last one nothing", async () => {
   const { hands, used, keys, has } = sender();
   keys.begin([]);
   const names = Array.from({ length: 256 }, (_, i) => `${i}`);
-  for (let i = 1; i <= 256; i++) {
-    keys.are(names.slice(0, i).map(peer));
-    await settled();
+  for (let i = 0; i < 256; i++) {
+    keys.are(names.slice(0, i + 1).map(peer));
+    await until(() => has(`${i}`).length > 0);
   }
   const last = used.findLast(({ step }) => step === 255);
   expect(last).toBeDefined();

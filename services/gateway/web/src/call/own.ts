@@ -24,6 +24,7 @@ export interface Refused { participant: Id; why: string }
 const settles = 500; // milliseconds in which a new key that was sent should have come
 const atLatest = 2000; // after which whoever left reads nothing more
 const longestPause = 5000;
+const toldEvery = 16; // steps: as far as receivers go by themselves, should they hear nothing for long
 
 // What a peer has been told: none of it before they are admitted.
 type Told = Peer & { admitted: boolean; chains: Set<number>; refused: string };
@@ -93,6 +94,7 @@ export class OwnKeys {
       } while (before !== this.current && !this.stopped);
       if (this.stopped) return;
       this.post.use(this.current = next);
+      if (next.step % toldEvery === 0) for (const { chains } of this.peers.values()) chains.delete(next.chain);
     }
     for (const peer of came) peer.admitted = true;
     void this.deliver();

@@ -1,5 +1,7 @@
 // Everything of one signed-in person on this device, from the first byte read to signing out.
 import type { Event, Id, Me, State } from "../protocol";
+import { CallKeys } from "./callkeys";
+import { Calling } from "./calls";
 import { Chats } from "./chats";
 import { Keys } from "./crypto";
 import { Database, open, sweep } from "./db";
@@ -18,12 +20,12 @@ export class Account {
 
   private constructor(
     readonly me: Me, private readonly db: Database, readonly keys: Keys, readonly people: People, readonly chats: Chats,
-    readonly live: Live, readonly recovery: Recovery, readonly verifying: Verifying,
+    readonly live: Live, readonly recovery: Recovery, readonly verifying: Verifying, readonly calls: Calling, readonly callKeys: CallKeys,
   ) {}
 
   static names = (me: Me) => ({ data: `secureconnect-${me.id}-${me.deviceId}`, keys: `secureconnect-keys-${me.id}-${me.deviceId}` });
 
-  static async open(me: Me, emit: (event: Event) => void, watched: (chat: Id) => boolean): Promise<Account> {
+  static async open(me: Me, emit: (event: Event) => void, watched: (chat: Id | null) => boolean): Promise<Account> {
     const state = (part: Partial<State>) => emit({ type: "state", part });
     const names = Account.names(me);
     // Not waited for: a store of this browser's last session may be open until the browser tidies up.
@@ -38,9 +40,11 @@ export class Account {
       identitiesChanged: (users) => surely(async () => {
         if (users.includes(me.id) && account.ready) await account.recovery.judge();
         await account.chats.identitiesChanged(users);
+        await account.callKeys.reconsider();
       }),
       verification: (event) => quietly(() => account.verifying.arrived(event)),
       secret: () => surely(() => account.recovery.judge()),
+      callKey: (sender, device, content) => surely(() => account.callKeys.arrived(sender, device, content)),
     });
     const live = new Live({
       ready: () => {
@@ -65,7 +69,9 @@ export class Account {
       await recovery.judge();
       await chats.identitiesChanged(people.watched());
     });
-    account = new Account(me, db, keys, people, chats, live, recovery, verifying);
+    const calls = new Calling(me, chats, people, emit, watched);
+    const callKeys = new CallKeys(keys, chats, emit);
+    account = new Account(me, db, keys, people, chats, live, recovery, verifying, calls, callKeys);
     await people.load();
     await chats.load();
     live.start();
@@ -101,7 +107,7 @@ export class Account {
 
   private async connected() {
     await this.begin();
-    await Promise.all([this.keys.receive(), this.people.refresh(), this.chats.sync(), this.recovery.save()]);
+    await Promise.all([this.keys.receive(), this.people.refresh(), this.chats.sync(), this.recovery.save(), this.calls.missed()]);
     this.watch();
   }
 
@@ -113,6 +119,7 @@ export class Account {
   private async frame(frame: Frame) {
     switch (frame.type) {
       case "inbox": return this.keys.receive();
+      case "calls": return this.calls.refresh();
       case "presence": return this.people.seen(frame["users"]);
       case "contacts":
         await this.people.refresh();

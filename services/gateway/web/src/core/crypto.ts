@@ -1,7 +1,7 @@
 // The keys of this device: the Olm machine over its store, and the requests it wants made. There is one for a browser
 // profile; two over one store would use one key twice.
 import {
-  CollectStrategy, type Device, DecryptionErrorCode, DecryptionSettings, DeviceId, DeviceLists, EncryptionSettings, initAsync, MegolmDecryptionError,
+  CollectStrategy, DecryptedToDeviceEvent, type Device, DecryptionErrorCode, DecryptionSettings, DeviceId, DeviceLists, EncryptionSettings, initAsync, MegolmDecryptionError,
   OlmMachine, OtherUserIdentity, type OutgoingRequest, type OwnUserIdentity, RequestType, RoomId, ShieldStateCode, StoreHandle, TrustRequirement, UserId,
 } from "@matrix-org/matrix-sdk-crypto-wasm";
 import type { Broken, Content, Id, Me, Warning } from "../protocol";
@@ -12,6 +12,7 @@ import { call, Problem } from "./session";
 import { uuid7 } from "./uuid";
 
 export const messageType = "secureconnect.message";
+export const callKeyType = "secureconnect.call.key";
 
 // A person of the conversation is not who we knew, or is nobody yet: nothing is encrypted.
 export class IdentityProblem extends Error {
@@ -32,11 +33,14 @@ interface Sync {
   device_unused_fallback_key_types: string[];
 }
 
+type Processed = Awaited<ReturnType<OlmMachine["receiveSyncChanges"]>>[number];
+
 export interface Hooks {
   keysArrived: (sessions: string[]) => void;
   identitiesChanged: (users: Id[]) => void;
   verification: (event: { sender: string; type: string; content: any }) => void;
   secret: () => void;
+  callKey: (sender: Id, device: string, content: unknown) => void; // out of Olm, by the device's Curve25519 key
 }
 
 export class Keys {
@@ -103,16 +107,19 @@ export class Keys {
       const processed = await this.machine.receiveSyncChanges(JSON.stringify(sync.to_device.events), lists,
         new Map(Object.entries(sync.device_one_time_keys_count)), new Set(sync.device_unused_fallback_key_types), decryption());
       await this.db.put("meta", { name: "since", value: sync.next_batch });
-      for (const { rawEvent } of processed) this.pass(rawEvent);
+      for (const event of processed) this.pass(event);
       full = sync.to_device.events.length > 0;
     }
     await this.pump();
   }
 
-  private pass(raw: string | undefined) {
-    if (!raw) return;
-    const event = JSON.parse(raw);
+  private pass(processed: Processed) {
+    if (!processed.rawEvent) return;
+    const event = JSON.parse(processed.rawEvent);
     if (String(event.type).startsWith("m.key.verification.")) this.hooks.verification(event);
+    if (event.type !== callKeyType || !(processed instanceof DecryptedToDeviceEvent)) return; // what came in clear is nobody's
+    const { sender, senderCurve25519Key } = processed.encryptionInfo;
+    this.hooks.callKey(idOf(sender.toString()), senderCurve25519Key, event.content);
   }
 
   async track(users: Id[]) {
@@ -126,6 +133,17 @@ export class Keys {
 
   async devices(user: Id): Promise<Device[]> {
     return (await this.machine.getUserDevices(new UserId(userName(user)), 1)).devices();
+  }
+
+  // Makes sure that something can be encrypted for every device of theirs.
+  async reach(users: Id[]) {
+    await this.track(users);
+    await this.claim(users);
+  }
+
+  private async claim(users: Id[]) {
+    const claim = await this.machine.getMissingSessions(users.map((id) => new UserId(userName(id))));
+    if (claim) await this.make(claim);
   }
 
   // Who of them is not whom we knew, who has no identity, and who was verified.
@@ -148,9 +166,8 @@ export class Keys {
       const { changed, missing } = await this.judge(members);
       const others = members.filter((id) => id !== this.me.id);
       if (changed.length > 0 || (others.length > 0 && missing.length === others.length)) throw new IdentityProblem(changed, missing);
+      await this.claim(members);
       const users = () => members.map((id) => new UserId(userName(id)));
-      const claim = await this.machine.getMissingSessions(users());
-      if (claim) await this.make(claim);
       for (const share of await this.machine.shareRoomKey(new RoomId(roomName(chat)), users(), sharing())) await this.make(share);
       return this.machine.encryptRoomEvent(new RoomId(roomName(chat)), messageType, JSON.stringify(content));
     });

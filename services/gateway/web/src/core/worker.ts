@@ -2,7 +2,7 @@
 // and the socket; the others pass their page's calls on to it and hear what it says.
 import { type Calls, emptyState, type Event, type Failure, type Id, type Me, type Method, type State } from "../protocol";
 import { Account } from "./account";
-import { call, hooks, login, logout, Problem, register, renew, resume } from "./session";
+import { call, hooks, login, logout, Problem, register, renew, resume, token } from "./session";
 
 type Ask = { ask: number; from: string; method: Method; args: unknown };
 type Answer = { answer: number; to: string; value?: unknown; failure?: Failure };
@@ -23,7 +23,7 @@ const toPage = (message: Answer | News) => postMessage(message);
 function emit(event: Event) {
   if (event.type === "state") Object.assign(state, event.part);
   toPage({ news: event });
-  if (event.type !== "notify") channel.postMessage({ news: event });
+  if (event.type !== "notify" && event.type !== "ringing") channel.postMessage({ news: event });
 }
 
 // — Calls —
@@ -138,6 +138,20 @@ const calls: { [M in Method]: (a: Parameters<Calls[M]>[0] & {}, asked: Ask) => R
   acceptVerification: () => signedIn().verifying.accept(),
   confirmEmoji: ({ match }) => signedIn().verifying.confirm(match),
   endVerification: () => signedIn().verifying.end(),
+  startCall: ({ chat, media }) => signedIn().calls.start(chat, media),
+  testCall: () => signedIn().calls.test(),
+  lookAtCall: ({ call }) => signedIn().calls.look(call),
+  declineCall: ({ call }) => signedIn().calls.decline(call),
+  hangUp: ({ call }) => signedIn().calls.hangUp(call),
+  callLog: ({ before }) => signedIn().calls.log(before),
+  sawCalls: ({ at }) => signedIn().calls.saw(at),
+  callToken: async ({ worn }) => {
+    if (!token() || token() === worn) await renew();
+    return token();
+  },
+  prepareCall: ({ chat }) => signedIn().callKeys.prepare(chat),
+  tellCallKey: ({ chat, key, to }) => signedIn().callKeys.tell(chat, key, to),
+
   keptRecoveryKey: () => signedIn().recovery.kept(),
   recover: async ({ key }) => {
     const restored = await signedIn().recovery.recover(key);
@@ -153,7 +167,7 @@ function attend(tab: string, a: Parameters<Calls["attention"]>[0]) {
   attention.set(tab, a);
 }
 
-const watched = (chat: Id) => [...attention.values()].some((each) => each.visible && each.chat === chat);
+const watched = (chat: Id | null) => [...attention.values()].some((each) => each.visible && (chat === null || each.chat === chat));
 
 // — Coming and going —
 
