@@ -2,14 +2,13 @@
 import { batch, signal, type Signal } from "@preact/signals";
 import workerURL from "../core/worker.ts?worker&url";
 import { type Calls, emptyState, type Event, type Failure, type Method, type State } from "../protocol";
+import { worker as start } from "./scripts";
 
 export class Refusal extends Error {
   constructor(readonly failure: Failure) { super(failure.code); }
 }
 
-// The page's policy names this one place where a script may be loaded by its URL (Trusted Types).
-const policy = (window as any).trustedTypes?.createPolicy("core", { createScriptURL: (url: string) => url });
-const worker = new Worker(policy ? policy.createScriptURL(workerURL) : workerURL, { type: "module", name: "core" });
+const worker = start(workerURL, "core");
 const waiting = new Map<number, { resolve: (value: any) => void; reject: (refusal: Refusal) => void }>();
 const listeners = new Set<(event: Event) => void>();
 let next = 0;

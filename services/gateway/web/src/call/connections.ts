@@ -1,0 +1,54 @@
+// The two connections of one joining, and how they are.
+import type { Cipher } from "./cipher";
+import { Down } from "./down";
+import { Leg, type Step } from "./leg";
+import type { ConnectionFacts } from "./trouble";
+import { Up } from "./up";
+import type { Ice } from "./wire";
+
+export class Connections {
+  readonly up: Up;
+  readonly down: Down;
+  readonly made = performance.now();
+  readonly upLeg = new Leg(this.made);
+  readonly downLeg = new Leg(this.made);
+
+  constructor(ice: Ice, cipher: Cipher, changed: () => void) {
+    this.up = new Up(ice, cipher);
+    this.down = new Down(ice, cipher, changed);
+  }
+
+  // comes says whether something should come down now. Of what goes up, the SFU tells many times a second how pictures arrive (TWCC),
+  // and of sound now and then.
+  async look(comes: boolean) {
+    const up = this.up.sends("video") ? 1500 : this.up.sends("audio") ? 3000 : 0;
+    await Promise.all([see(this.up.pc, this.upLeg, up), see(this.down.pc, this.downLeg, comes ? 1500 : 0)]);
+  }
+
+  judge(now: number): { up: Step; down: Step } { return { up: this.upLeg.judge(now), down: this.downLeg.judge(now) }; }
+
+  // Both have worked.
+  get stood() { return this.upLeg.up && this.downLeg.up; }
+
+  get work() { return this.facts.every(({ connected }) => connected) && !this.upLeg.restarting && !this.downLeg.restarting; }
+
+  get facts(): ConnectionFacts[] {
+    return [this.up, this.down].map(({ pc, relays }) => ({ ...relays.facts, connected: pc.iceConnectionState === "connected" || pc.iceConnectionState === "completed" }));
+  }
+
+  renew(ice: Ice) { for (const { relays } of [this.up, this.down]) relays.renew(ice); }
+
+  close() {
+    this.up.close();
+    this.down.close();
+  }
+}
+
+async function see(pc: RTCPeerConnection, leg: Leg, patience: number) {
+  let bytes = 0, answers = 0;
+  for (const report of (await pc.getStats()).values()) {
+    if (report.type === "transport") bytes += report.bytesReceived ?? 0;
+    if (report.type === "candidate-pair") answers += report.responsesReceived ?? 0;
+  }
+  leg.see({ bytes, answers, state: pc.iceConnectionState, patience }, performance.now());
+}
