@@ -2,6 +2,9 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import "./app.css";
+import "./call.css";
+import { CallLogDialog } from "./calllog";
+import { ringing } from "./calling";
 import { Conversation } from "./conversation";
 import { core, listen, state } from "./core";
 import { titleOf } from "./format";
@@ -10,8 +13,10 @@ import { ChatList } from "./list";
 import { notify } from "./notifications";
 import { GroupDialog, InfoDialog, PeopleDialog } from "./people";
 import { chat, chatId, dialog, openChat } from "./route";
+import { Ringing } from "./ringing";
 import { Recover, RecoveryKey, Verify } from "./security";
 import { SessionList, Settings, SignOut } from "./settings";
+import { CallView } from "./stage";
 import { text } from "./texts";
 import { toast } from "./ui";
 
@@ -32,13 +37,16 @@ function App() {
   }, []);
   const unread = state.chats.value.reduce((sum, each) => sum + each.unread, 0);
   const name = chat.value ? titleOf(chat.value) + " · " : "";
-  useEffect(() => { document.title = (unread ? `(${unread}) ` : "") + name + "SecureConnect"; }, [unread, name]);
+  const call = ringing.value.length > 0 ? text("call") + "! · " : "";
+  useEffect(() => { document.title = (unread ? `(${unread}) ` : "") + call + name + "SecureConnect"; }, [unread, call, name]);
   if (!state.me.value) return null;
   if (state.device.value === "insecure") return <Insecure />;
   return (
     <div class="app" data-chat={chat.value ? "" : undefined}>
+      <Ringing />
       <ChatList />
       <main class="pane">{chat.value ? <Conversation key={chat.value.id} chat={chat.value} /> : <Nothing />}</main>
+      <CallView />
       <Dialogs />
       <p class="toast" role="status" hidden={!toast.value}>{toast.value}</p>
     </div>
@@ -53,6 +61,7 @@ function Dialogs() {
     case "group": return <GroupDialog />;
     case "info": return chat.value && <InfoDialog chat={chat.value} />;
     case "settings": return <Settings />;
+    case "calls": return <CallLogDialog />;
     case "recover": return <Recover />;
     default: return null;
   }

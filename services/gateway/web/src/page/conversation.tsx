@@ -5,6 +5,7 @@ import { core, state } from "./core";
 import { day, moment, nameOf, others, sameDay, titleOf } from "./format";
 import { Icon } from "./icons";
 import { type Around, changeText, messageNode } from "./message";
+import { CallBanner, CallButtons } from "./ringing";
 import { dialog, jump, openChat } from "./route";
 import { text } from "./texts";
 import { Timeline } from "./timeline";
@@ -22,6 +23,7 @@ export function Conversation({ chat }: { chat: Chat }) {
   return (
     <>
       <Head chat={chat} />
+      <CallBanner chat={chat} />
       <Changed chat={chat} />
       <Messages key={chat.id} chat={chat} timeline={timeline} onReply={(entry) => { setEditing(null); setReplying(entry); }} onEdit={(entry) => { setReplying(null); setEditing(entry); }} />
       <p class="typing" aria-live="polite">{typists(chat)}</p>
@@ -41,6 +43,7 @@ function Head({ chat }: { chat: Chat }) {
         <h2>{titleOf(chat)}{chat.verified && <span class="verified" role="img" aria-label={text("verified")} title={text("verified")}><Icon name="shield" size={17} /></span>}</h2>
         <p>{subtitle(chat)}</p>
       </div>
+      <CallButtons chat={chat} />
       <IconButton icon="more" label={text("details")} id="open-info" onClick={() => { dialog.value = "info"; }} />
     </header>
   );

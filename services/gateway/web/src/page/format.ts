@@ -59,3 +59,10 @@ export function tone(id: Id): number {
   for (const char of id) sum = (sum * 31 + char.charCodeAt(0)) % 8;
   return sum;
 }
+
+// 4:05, or 1:02:03.
+export function duration(seconds: number): string {
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds % 60)];
+  const two = (part: number) => String(part).padStart(2, "0");
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}

@@ -5,6 +5,7 @@ import { core, state } from "./core";
 import { moment, nameOf, titleOf } from "./format";
 import { Icon } from "./icons";
 import { changeText } from "./message";
+import { CallSign } from "./ringing";
 import { chatId, dialog, openChat } from "./route";
 import { text } from "./texts";
 import { Avatar, ChatAvatar, IconButton } from "./ui";
@@ -12,12 +13,17 @@ import { Avatar, ChatAvatar, IconButton } from "./ui";
 export function ChatList() {
   const [query, setQuery] = useState("");
   const me = state.me.value!;
+  const missed = state.missed.value;
   const requests = state.contacts.value.filter((id) => state.people.value[id]?.relation === "incoming").length;
   return (
     <aside class="side" aria-label={text("conversations")}>
       <header>
         <button type="button" class="me" aria-label={text("settings")} title={text("settings")} id="open-settings" onClick={() => { dialog.value = "settings"; }}><Avatar id={me.id} name={me.name} /></button>
         <h1>{text("conversations")}</h1>
+        <span class="badged">
+          <IconButton icon="phone" label={missed ? `${text("callLog")}, ${text("missedCalls").replace("{count}", String(missed))}` : text("callLog")} id="open-calls" onClick={() => { dialog.value = "calls"; }} />
+          {missed > 0 && <span class="badge" aria-hidden="true">{missed > 99 ? "99+" : missed}</span>}
+        </span>
         <span class="badged">
           <IconButton icon="people" label={requests ? `${text("people")}, ${text("requests").toLowerCase()}: ${requests}` : text("people")} id="open-people" onClick={() => { dialog.value = "people"; }} />
           {requests > 0 && <span class="badge" aria-hidden="true">{requests}</span>}
@@ -55,7 +61,7 @@ function Row({ chat }: { chat: Chat }) {
       <a href={"#/c/" + chat.id} class="row" aria-current={chat.id === chatId.value ? "true" : undefined} onClick={(event) => { event.preventDefault(); openChat(chat.id); }}>
         <ChatAvatar chat={chat} />
         <span class="row-text">
-          <span class="row-top"><span class="title">{titleOf(chat)}</span>{chat.last && <time>{moment(chat.at)}</time>}</span>
+          <span class="row-top"><span class="title">{titleOf(chat)}</span><CallSign chat={chat} />{chat.last && <time>{moment(chat.at)}</time>}</span>
           <span class="row-bottom"><span class="preview">{preview(chat)}</span>{chat.unread > 0 && <span class="badge" aria-label={`${unread} ${text("unread")}`}>{unread}</span>}</span>
         </span>
       </a>

@@ -3,7 +3,7 @@ import { computed, signal } from "@preact/signals";
 import type { Id } from "../protocol";
 import { state } from "./core";
 
-export type Dialog = "people" | "group" | "info" | "settings" | "recover" | null;
+export type Dialog = "people" | "group" | "info" | "settings" | "calls" | "recover" | null;
 
 const read = () => /^#\/c\/([0-9a-f-]+)$/.exec(location.hash)?.[1] ?? null;
 

@@ -2,10 +2,12 @@
 import { useEffect, useState } from "preact/hooks";
 import type { SessionView } from "../protocol";
 import { core, state } from "./core";
+import { DeviceChoices, TryDevices } from "./devices";
 import { show, type Shown, shown } from "./notifications";
 import { dialog } from "./route";
 import { language, languages, setLanguage, text } from "./texts";
 import { setTheme, type Theme, theme } from "./theme";
+import { TestConnection } from "./trial";
 import { Action, attempt, Dialog, say } from "./ui";
 
 const close = () => { dialog.value = null; };
@@ -15,6 +17,7 @@ export function Settings() {
     <Dialog title={text("settings")} onClose={close}>
       <Profile />
       <Looks />
+      <CallSettings />
       <Security />
       <Password />
       <p class="hint">{text("servedBy")} {state.servedBy.value}</p>
@@ -61,6 +64,17 @@ function Looks() {
         {(["words", "name"] as Shown[]).map((each) => <option key={each} value={each}>{text("notificationsShow." + each)}</option>)}
       </select>
     </section>
+  );
+}
+
+function CallSettings() {
+  return (
+    <details id="call-settings">
+      <summary>{text("calls")}</summary>
+      <section class="fields"><DeviceChoices /></section>
+      <TryDevices />
+      <TestConnection />
+    </details>
   );
 }
 
