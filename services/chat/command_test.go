@@ -18,7 +18,6 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"secureconnect/services/internal/config"
-	"secureconnect/services/internal/sqlstore"
 	"secureconnect/services/internal/testkit"
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
@@ -81,12 +80,11 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	listen := freePort(t)
-	address := testkit.PostgresURL(t)
+	sql, address := testkit.PostgresConfig(t)
 	c := Config{
 		Web: web.Config{Listen: listen, MetricsListen: "127.0.0.1:0"}, Auth: authURL,
-		SQL: storeAt(t, address), CQL: testkit.CassandraConfig(t),
+		SQL: sql, CQL: testkit.CassandraConfig(t),
 	}
-	t.Setenv("PGOPTIONS", "-csearch_path="+schemaOf(t, address)) // the test's schema
 
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -115,42 +113,14 @@ func TestServe(t *testing.T) {
 	}
 }
 
-func parsed(t *testing.T, address config.Secret) *url.URL {
-	t.Helper()
-	u, err := url.Parse(address.Reveal())
-	if err != nil {
-		t.Fatal("the server's address is no URL")
-	}
-	return u
-}
-
-func schemaOf(t *testing.T, address config.Secret) string {
-	t.Helper()
-	return parsed(t, address).Query().Get("search_path")
-}
-
-func storeAt(t *testing.T, address config.Secret) sqlstore.Config {
-	t.Helper()
-	u := parsed(t, address)
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := u.User.Password()
-	return sqlstore.Config{
-		Host: u.Hostname(), Port: port, Name: strings.TrimPrefix(u.Path, "/"), User: u.User.Username(),
-		Password: config.NewSecret(password), MaxConns: 4,
-	}
-}
-
 func TestMigrateFromTheEnvironment(t *testing.T) {
-	address, cassandra := testkit.PostgresURL(t), testkit.CassandraConfig(t)
-	sql := storeAt(t, address)
+	sql, address := testkit.PostgresConfig(t)
+	cassandra := testkit.CassandraConfig(t)
 	host, port, _ := strings.Cut(cassandra.Hosts[0], ":")
 	for name, value := range map[string]string{
 		"DB_HOST": sql.Host, "DB_PORT": strconv.Itoa(sql.Port), "DB_NAME": sql.Name, "DB_USER": sql.User, "DB_PASSWORD": sql.Password.Reveal(),
 		"CASSANDRA_HOST": host, "CASSANDRA_PORT": port, "CASSANDRA_KEYSPACE": cassandra.Keyspace, "CASSANDRA_USER": cassandra.User,
-		"CASSANDRA_PASSWORD": cassandra.Password.Reveal(), "PGOPTIONS": "-csearch_path=" + schemaOf(t, address),
+		"CASSANDRA_PASSWORD": cassandra.Password.Reveal(),
 	} {
 		t.Setenv(name, value)
 	}

@@ -8,7 +8,9 @@ package testkit
 import (
 	"context"
 	"crypto/rand"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +31,25 @@ func PostgresURL(t testing.TB) config.Secret {
 		server = startOnce(t, sqlServer)
 	}
 	return schemaIn(t, server)
+}
+
+// PostgresConfig is PostgresURL for a program that reads its settings: whatever this process opens with them lands in the schema.
+func PostgresConfig(t *testing.T) (settings sqlstore.Config, address config.Secret) {
+	t.Helper()
+	address = PostgresURL(t)
+	u, err := url.Parse(address.Reveal())
+	if err != nil {
+		t.Fatal("the server's address is no URL")
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	t.Setenv("PGOPTIONS", "-csearch_path="+u.Query().Get("search_path"))
+	return sqlstore.Config{
+		Host: u.Hostname(), Port: port, Name: strings.TrimPrefix(u.Path, "/"), User: u.User.Username(), Password: config.NewSecret(password), MaxConns: 4,
+	}, address
 }
 
 func schemaIn(t testing.TB, server string) config.Secret {

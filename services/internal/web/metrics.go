@@ -61,7 +61,8 @@ func newRegistry(service string) *prometheus.Registry {
 	return registry
 }
 
-func metricsHandler(registry *prometheus.Registry) http.Handler {
+// loopbackMux serves what only this host may ask for.
+func loopbackMux(registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux

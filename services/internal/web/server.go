@@ -22,7 +22,7 @@ import (
 // Config says where a server listens and what it accepts.
 type Config struct {
 	Listen        string // host:port of the service
-	MetricsListen string // host:port of /metrics, on loopback
+	MetricsListen string // host:port of /metrics and what else only this host may ask for, on loopback
 	Proxies       []netip.Prefix
 	BodyLimit     int64         // bytes of a request's body; 0 means 64 KiB
 	StopGrace     time.Duration // for requests in flight when stopping; 0 means 8 s
@@ -56,6 +56,7 @@ type Server struct {
 	health   *health
 	onStop   []func(context.Context)
 	listener net.Listener
+	loopback *http.ServeMux
 }
 
 // NewServer lays the floor for the service of that name.
@@ -73,6 +74,7 @@ func NewServer(log *slog.Logger, service string, c Config) *Server {
 		config:   c,
 		readings: newReadings(registry),
 		health:   newHealth(log),
+		loopback: loopbackMux(registry),
 	}
 	s.Echo = echo.NewWithConfig(echo.Config{
 		Logger:           log,
@@ -95,6 +97,11 @@ func (s *Server) Ready(name string, ask func(context.Context) error) {
 // Degraded adds a check of a store the service can do without: /readyz reports its failure and stays 200.
 func (s *Server) Degraded(name string, ask func(context.Context) error) {
 	s.health.add(check{name: name, ask: ask, optional: true})
+}
+
+// OnLoopback adds what only this host may ask for, beside /metrics.
+func (s *Server) OnLoopback(pattern string, handler http.HandlerFunc) {
+	s.loopback.Handle(pattern, handler)
 }
 
 // OnStop adds what to do when stopping begins, before requests in flight are waited for: say goodbye on sockets.
@@ -126,7 +133,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	group, running := errgroup.WithContext(ctx)
 	s.serve(group, running, s.httpServer(s.Echo), s.listener, s.onStop)
-	s.serve(group, running, s.httpServer(metricsHandler(s.Registry)), metrics, nil)
+	s.serve(group, running, s.httpServer(s.loopback), metrics, nil)
 	err = group.Wait()
 	s.log.Info("stopped")
 	return err
