@@ -36,11 +36,6 @@ func ReadConfig(r *config.Reader) (Config, error) {
 		AppHost: r.Text("APP_HOST", ""),
 	}
 	c.Web.BodyLimit = bodyLimit
-	raw := r.Required("AUTH_URL")
-	auth, err := url.Parse(raw)
-	if raw != "" && (err != nil || auth.Scheme != "http" && auth.Scheme != "https" || auth.Host == "" || auth.Path != "") {
-		r.Problem("AUTH_URL", "is %q; it must be http(s)://host:port", raw)
-	}
-	c.Auth = auth
+	c.Auth = r.URL("AUTH_URL")
 	return c, r.Err()
 }

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -89,6 +90,26 @@ func (r *Reader) Duration(name string, fallback time.Duration) time.Duration {
 		return fallback
 	}
 	return value
+}
+
+// URL is where a service listens, as the required name says: http(s)://host:port.
+func (r *Reader) URL(name string) *url.URL {
+	raw := r.Required(name)
+	service, err := url.Parse(raw)
+	if raw != "" && (err != nil || service.Scheme != "http" && service.Scheme != "https" || service.Host == "" || service.Path != "") {
+		r.Problem(name, "is %q; it must be http(s)://host:port", raw)
+	}
+	return service
+}
+
+// Address is the IP address in the required name.
+func (r *Reader) Address(name string) netip.Addr {
+	raw := r.Required(name)
+	address, err := netip.ParseAddr(raw)
+	if raw != "" && err != nil {
+		r.Problem(name, "is %q; it must be an IP address", raw)
+	}
+	return address
 }
 
 // Prefixes is a comma list of addresses and networks.
