@@ -14,6 +14,7 @@ import (
 	"secureconnect/services/auth"
 	"secureconnect/services/chat"
 	"secureconnect/services/gateway"
+	"secureconnect/services/video"
 )
 
 func main() { os.Exit(run()) }
@@ -41,9 +42,11 @@ func root() *cobra.Command {
 		gateway.Command(),
 		auth.Command(),
 		chat.Command(),
+		video.Command(),
 		auth.UserCommand(),
 		migrateCommand(),
 		healthcheckCommand(),
+		video.RelayTestCommand(),
 		versionCommand(),
 	)
 	return command

@@ -7,9 +7,11 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -32,6 +34,7 @@ import (
 	"secureconnect/services/client"
 	"secureconnect/services/gateway"
 	"secureconnect/services/internal/config"
+	"secureconnect/services/internal/cqlstore"
 	"secureconnect/services/internal/redisstore"
 	"secureconnect/services/internal/session"
 	"secureconnect/services/internal/sqlstore"
@@ -39,6 +42,8 @@ import (
 	"secureconnect/services/internal/token"
 	"secureconnect/services/internal/web"
 	"secureconnect/services/internal/wire"
+	"secureconnect/services/video"
+	"secureconnect/services/video/sfu"
 )
 
 const documentFile = "../gateway/openapi.yaml"
@@ -76,6 +81,8 @@ func TestInterfaceIsDocumented(t *testing.T) {
 	keys.Routes(routes, &keys.Service{}, nil)
 	chat.Routes(routes, &chat.Service{})
 	chat.SocketRoute(routes, &chat.Live{})
+	video.Routes(routes, &video.Service{})
+	video.SocketRoute(routes, &video.Live{})
 	for _, route := range routes.Router().Routes() {
 		if route.Method != echo.RouteNotFound && !strings.HasPrefix(route.Path, "/internal/") {
 			served = append(served, route.Method+" "+parameter.ReplaceAllString(route.Path, "{$1}"))
@@ -123,8 +130,10 @@ func newPlatform(t *testing.T) *platform {
 	keepRunning(t, beside)
 
 	authURL := &url.URL{Scheme: "http", Host: address.String()}
+	cql := testkit.Cassandra(t)
+	chatURL := chatService(t, sql, cql, hints, authURL)
 	edge, err := gateway.New(log, gateway.Config{
-		Web: loopback, Redis: store, Auth: authURL, Chat: chatService(t, sql, hints, authURL),
+		Web: loopback, Redis: store, Auth: authURL, Chat: chatURL, Video: videoService(t, sql, cql, hints, authURL, chatURL),
 		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off", Client: "../gateway/testdata/web",
 	})
 	if err != nil {
@@ -139,9 +148,9 @@ func newPlatform(t *testing.T) *platform {
 }
 
 // chatService runs chat and tells where.
-func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL *url.URL) *url.URL {
+func chatService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints *redis.Client, authURL *url.URL) *url.URL {
 	t.Helper()
-	log, cql := slog.New(slog.DiscardHandler), testkit.Cassandra(t)
+	log := slog.New(slog.DiscardHandler)
 	if _, err := chat.Schema.MigrateIn(t.Context(), log, sql, cql); err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +168,45 @@ func chatService(t *testing.T, sql *sqlstore.Store, hints *redis.Client, authURL
 	if err != nil {
 		t.Fatal(err)
 	}
+	keepRunning(t, server.Run)
+	return &url.URL{Scheme: "http", Host: address.String()}
+}
+
+// videoService runs video and tells where.
+func videoService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints *redis.Client, authURL, chatURL *url.URL) *url.URL {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if _, err := video.Schema.MigrateIn(t.Context(), log, sql, cql); err != nil {
+		t.Fatal(err)
+	}
+	here := netip.MustParseAddr("127.0.0.1")
+	port, err := net.ListenUDP("udp", &net.UDPAddr{IP: here.AsSlice()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	media, err := sfu.New(sfu.Options{Log: log, Conn: port, Address: here})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = media.Close() })
+	service := video.New(video.Parts{
+		Log: log, SQL: sql, CQL: cql, Redis: hints, Callers: video.NewCallers(chatURL, http.DefaultClient),
+		Verifier: token.NewRemote(authURL.JoinPath(wire.PathJWKS).String(), http.DefaultClient),
+	})
+	server := web.NewServer(log, "video", web.Config{Listen: "127.0.0.1:0", MetricsListen: "127.0.0.1:0"})
+	address, err := server.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := video.NewLive(video.LiveParts{
+		Log: log, Service: service, Media: media, Sessions: session.NewCheck(authURL, http.DefaultClient), Host: "app-09", Address: address.String(),
+		TURN: video.TURN{Host: "turn.example.test", Port: 3478, TLSPort: 5349, Secret: config.NewSecret("north"), Life: time.Minute},
+	})
+	server.OnStop(live.Stop)
+	video.Routes(server.Echo, service)
+	video.SocketRoute(server.Echo, live)
+	keepRunning(t, live.Run)
+	keepRunning(t, service.Sweep)
 	keepRunning(t, server.Run)
 	return &url.URL{Scheme: "http", Host: address.String()}
 }
@@ -497,6 +545,97 @@ func TestConversationFromStartToEnd(t *testing.T) {
 	}
 	_, _, err = c.Conversation(ctx, linh.AccessToken, group.ID)
 	wantCode(t, err, "no_such_conversation")
+}
+
+// Two calls of two, one answered and one missed, from their ringing to the log, each answer compared with the document.
+func TestCallFromStartToEnd(t *testing.T) {
+	c := watch(t, newPlatform(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	linh, minh, eve := loggedIn(ctx, t, c, "linh"), loggedIn(ctx, t, c, "minh"), loggedIn(ctx, t, c, "eve")
+	makeFriends(t, c, linh, minh)
+	pair, _, err := c.CreateConversation(ctx, linh.AccessToken, client.ConversationRequest{Kind: "direct", UserID: minh.User.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := client.CallRequest{ConversationID: pair.ID, ClientID: messageID(t), Media: "video"}
+	call, answer, err := c.BeginCall(ctx, linh.AccessToken, request)
+	if err != nil || answer.Status != http.StatusCreated || call.State != "ringing" {
+		t.Fatalf("begin: %+v, %+v, %v", call, answer, err)
+	}
+	if crossed, answer, err := c.BeginCall(ctx, minh.AccessToken, client.CallRequest{ConversationID: pair.ID, ClientID: messageID(t), Media: "audio"}); err != nil || answer.Status != http.StatusOK || crossed.ID != call.ID {
+		t.Errorf("who calls back at once has another call: %+v, %+v, %v", crossed, answer, err)
+	}
+	if ringing, _, err := c.OngoingCalls(ctx, minh.AccessToken); err != nil || len(ringing) != 1 || ringing[0].ID != call.ID {
+		t.Errorf("ringing: %+v, %v", ringing, err)
+	}
+	for _, ask := range []func() error{
+		func() error { _, _, err := c.FindCall(ctx, eve.AccessToken, call.ID); return err },
+		func() error { _, err := c.DeclineCall(ctx, eve.AccessToken, call.ID); return err },
+		func() error { _, err := c.LeaveCall(ctx, eve.AccessToken, call.ID); return err },
+	} {
+		wantCode(t, ask(), "no_such_call")
+	}
+	_, _, err = c.BeginCall(ctx, eve.AccessToken, client.CallRequest{ConversationID: pair.ID, ClientID: messageID(t), Media: "audio"})
+	wantCode(t, err, "no_such_conversation")
+
+	for _, who := range []client.Tokens{linh, minh} {
+		socket, err := c.DialSocket(ctx, client.CallSocket(call.ID), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = socket.Close() }()
+		if _, err := socket.Authenticate(ctx, who.AccessToken); err != nil {
+			t.Fatal(err)
+		}
+		if err := socket.Send(ctx, map[string]string{"type": "join"}); err != nil {
+			t.Fatal(err)
+		}
+		var joined struct {
+			Type string
+			Host string
+		}
+		if err := socket.Receive(ctx, &joined); err != nil || joined.Type != "joined" || joined.Host != "app-09" {
+			t.Fatalf("joined: %+v, %v", joined, err)
+		}
+	}
+	if found, _, err := c.FindCall(ctx, linh.AccessToken, call.ID); err != nil || found.State != "live" || found.AnsweredAt == nil {
+		t.Errorf("answered: %+v, %v", found, err)
+	}
+	if _, err := c.LeaveCall(ctx, minh.AccessToken, call.ID); err != nil {
+		t.Error(err)
+	}
+	request.ClientID = messageID(t)
+	if call, _, err = c.BeginCall(ctx, linh.AccessToken, request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DeclineCall(ctx, minh.AccessToken, call.ID); err != nil {
+		t.Error(err)
+	}
+	request.ClientID = messageID(t)
+	if call, _, err = c.BeginCall(ctx, linh.AccessToken, request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.LeaveCall(ctx, linh.AccessToken, call.ID); err != nil { // cancelled, so minh has missed it
+		t.Error(err)
+	}
+	var log client.CallHistory
+	testkit.Eventually(t, 20*time.Second, "the log of three calls", func() bool {
+		log, _, err = c.CallHistory(ctx, minh.AccessToken, "", 0)
+		return err == nil && len(log.Calls) == 3
+	})
+	if log.Missed != 1 || log.Calls[0].Outcome != "missed" || log.Calls[1].Outcome != "declined" || log.Calls[2].Outcome != "answered" {
+		t.Errorf("log: %+v", log)
+	}
+	if _, err := c.SeeCalls(ctx, minh.AccessToken, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if log, _, err = c.CallHistory(ctx, minh.AccessToken, log.Next, 2); err != nil || log.Missed != 0 || len(log.Calls) != 2 || log.Next == "" {
+		t.Errorf("seen: %+v, %v", log, err)
+	}
+	if test, _, err := c.BeginTestCall(ctx, eve.AccessToken); err != nil || !test.Test {
+		t.Errorf("test call: %+v, %v", test, err)
+	}
 }
 
 func loggedIn(ctx context.Context, t *testing.T, c *client.Client, name string) client.Tokens {

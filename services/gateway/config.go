@@ -16,6 +16,7 @@ type Config struct {
 	Redis        redisstore.Config
 	Auth         *url.URL // where auth listens
 	Chat         *url.URL
+	Video        *url.URL
 	Host         string // this app host's name, answered in X-Served-By
 	PublicDomain string
 	EdgeTLS      string // how the load balancer serves: off means plain http
@@ -60,15 +61,6 @@ func readConfig(r *config.Reader) (Config, error) {
 		Client:       r.Text("WEB_CLIENT", "/web"),
 	}
 	c.Web.BodyLimit = bodyLimit
-	c.Auth, c.Chat = readURL(r, "AUTH_URL"), readURL(r, "CHAT_URL")
+	c.Auth, c.Chat, c.Video = r.URL("AUTH_URL"), r.URL("CHAT_URL"), r.URL("VIDEO_URL")
 	return c, r.Err()
-}
-
-func readURL(r *config.Reader, name string) *url.URL {
-	raw := r.Required(name)
-	service, err := url.Parse(raw)
-	if raw != "" && (err != nil || service.Scheme != "http" && service.Scheme != "https" || service.Host == "" || service.Path != "") {
-		r.Problem(name, "is %q; it must be http(s)://host:port", raw)
-	}
-	return service
 }

@@ -13,7 +13,7 @@ import (
 
 func settings(changes map[string]string) *config.Reader {
 	environment := map[string]string{
-		"AUTH_URL": "http://auth:8081", "CHAT_URL": "http://chat:8082", "APP_HOST": "app-01", "PUBLIC_DOMAIN": domain, "EDGE_TLS": "off",
+		"AUTH_URL": "http://auth:8081", "CHAT_URL": "http://chat:8082", "VIDEO_URL": "http://192.0.2.11:8083", "APP_HOST": "app-01", "PUBLIC_DOMAIN": domain, "EDGE_TLS": "off",
 		"REDIS_HOST": "db-01", "REDIS_PASSWORD": "secret", "TRUSTED_PROXIES": "192.0.2.10,172.29.0.0/16",
 	}
 	for name, value := range changes {
@@ -30,7 +30,7 @@ func TestReadConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Auth.Host != "auth:8081" || c.Chat.Host != "chat:8082" || c.Host != "app-01" || c.EdgeTLS != "off" || c.Redis.Address != "db-01:6379" || len(c.Web.Proxies) != 2 {
+	if c.Auth.Host != "auth:8081" || c.Chat.Host != "chat:8082" || c.Video.Host != "192.0.2.11:8083" || c.Host != "app-01" || c.EdgeTLS != "off" || c.Redis.Address != "db-01:6379" || len(c.Web.Proxies) != 2 {
 		t.Errorf("read %+v", c)
 	}
 	if c.Client != "/web" {
@@ -43,7 +43,7 @@ func TestReadConfig(t *testing.T) {
 
 func TestConfigProblemsAreShownTogether(t *testing.T) {
 	_, err := readConfig(settings(map[string]string{
-		"AUTH_URL": "auth:8081", "CHAT_URL": "chat", "APP_HOST": "", "PUBLIC_DOMAIN": "", "EDGE_TLS": "sometimes", "REDIS_HOST": "", "TRUSTED_PROXIES": "lb",
+		"AUTH_URL": "auth:8081", "CHAT_URL": "chat", "VIDEO_URL": "", "APP_HOST": "", "PUBLIC_DOMAIN": "", "EDGE_TLS": "sometimes", "REDIS_HOST": "", "TRUSTED_PROXIES": "lb",
 	}))
 	var all *multierror.Error
 	if !errors.As(err, &all) {
@@ -55,7 +55,7 @@ func TestConfigProblemsAreShownTogether(t *testing.T) {
 		named = append(named, name)
 	}
 	slices.Sort(named)
-	if want := []string{"APP_HOST", "AUTH_URL", "CHAT_URL", "EDGE_TLS", "PUBLIC_DOMAIN", "REDIS_HOST", "TRUSTED_PROXIES"}; !slices.Equal(named, want) {
+	if want := []string{"APP_HOST", "AUTH_URL", "CHAT_URL", "EDGE_TLS", "PUBLIC_DOMAIN", "REDIS_HOST", "TRUSTED_PROXIES", "VIDEO_URL"}; !slices.Equal(named, want) {
 		t.Errorf("named %q, want %q", named, want)
 	}
 }

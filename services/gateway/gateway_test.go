@@ -136,6 +136,7 @@ func newEdge(t *testing.T, auth *authService, change ...func(*Config)) *edge {
 		Redis:        redisstore.Config{Address: "127.0.0.1:1", PoolSize: 4}, // nobody is there
 		Auth:         mustURL(t, auth.URL),
 		Chat:         mustURL(t, auth.URL),
+		Video:        mustURL(t, auth.URL),
 		Host:         "app-09",
 		PublicDomain: domain,
 		EdgeTLS:      "internal_ca",

@@ -22,6 +22,7 @@ func (c Config) services() []service {
 	return []service{
 		{name: "auth", url: c.Auth, prefixes: []string{"/v1/auth", "/v1/users", "/v1/contacts", "/v1/keys"}},
 		{name: "chat", url: c.Chat, prefixes: []string{"/v1/conversations", "/v1/ws"}, upgrades: true},
+		{name: "video", url: c.Video, prefixes: []string{"/v1/calls"}, upgrades: true},
 	}
 }
 

@@ -41,6 +41,15 @@ func (c *stored) count(state string) (n int) {
 	return n
 }
 
+// admit adds who has come into the conversation since: it does not ring for them.
+func (c *stored) admit(members []wire.UserID) {
+	for _, user := range members {
+		if c.EndedAt == nil && c.member(user) == nil {
+			c.Members = append(c.Members, wire.CallMember{UserID: user, State: wire.MemberIdle})
+		}
+	}
+}
+
 // ring makes the members of a new call: who began it is there, who is in another call is busy, the others are rung, if they are not too many.
 func (c *stored) ring(by wire.Session, members, busy []wire.UserID, now time.Time) {
 	for _, user := range members {

@@ -243,11 +243,12 @@ func (s *store) quit(ctx context.Context, id wire.CallID, user wire.UserID, stat
 const sqlOthersJoined = `SELECT m.call_id FROM call_members m JOIN calls c ON c.id = m.call_id
 WHERE m.user_id = $1 AND m.state = 'joined' AND c.ended_at IS NULL AND c.id <> $2`
 
-// enter lets a user into a call and out of every other, and gives those. It fails with Conflict for a call that is over.
-func (s *store) enter(ctx context.Context, id wire.CallID, who wire.Session) (after stored, left []stored, err error) {
+// enter lets a user into a call and out of every other. It gives those that changed by it, and fails with Conflict for a call that is over.
+func (s *store) enter(ctx context.Context, id wire.CallID, who wire.Session) (after stored, changed []stored, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		left = nil
-		after, _, err = changeIn(ctx, tx, id, func(call *stored, now time.Time) {
+		changed = nil
+		var differs bool
+		after, differs, err = changeIn(ctx, tx, id, func(call *stored, now time.Time) {
 			if call.EndedAt == nil {
 				call.enter(who, now)
 			}
@@ -257,6 +258,9 @@ func (s *store) enter(ctx context.Context, id wire.CallID, who wire.Session) (af
 		}
 		if after.EndedAt != nil {
 			return callOver("video.enter")
+		}
+		if differs {
+			changed = append(changed, after)
 		}
 		rows, err := tx.Query(ctx, sqlOthersJoined, who.UserID, id)
 		if err != nil {
@@ -271,12 +275,33 @@ func (s *store) enter(ctx context.Context, id wire.CallID, who wire.Session) (af
 			if err != nil {
 				return err
 			}
-			left = append(left, call)
+			changed = append(changed, call)
 		}
 		return nil
 	})
-	return after, left, err
+	return after, changed, err
 }
+
+// setMembers notes who has come into the conversation, and forgets who is not in it any more and was never in the call. It reports
+// whether anything was changed.
+func (s *store) setMembers(ctx context.Context, id wire.CallID, members []wire.UserID) (after stored, changed bool, err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		var added bool
+		after, added, err = changeIn(ctx, tx, id, func(call *stored, _ time.Time) { call.admit(members) })
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, sqlForgetMembers, id, members)
+		if err != nil {
+			return fmt.Errorf("forget members: %w", err)
+		}
+		changed = added || tag.RowsAffected() > 0
+		return nil
+	})
+	return after, changed, err
+}
+
+const sqlForgetMembers = `DELETE FROM call_members WHERE call_id = $1 AND state IN ('idle', 'ringing') AND NOT user_id = ANY($2)`
 
 const sqlCallsOf = `SELECT c.id, c.conversation_id, c.direct, c.media, c.started_by, c.started_at, c.answered_at, c.ended_at, c.reason,
 	c.owner_host, c.owner_epoch, c.fence, c.empty_since, now(), m.user_id, m.state, m.device_id

@@ -150,8 +150,7 @@ type watched struct {
 	fence   int64
 	ended   bool
 	reason  string
-	joined  map[wire.UserID]wire.DeviceID
-	members map[wire.UserID]string // states
+	members map[wire.UserID]wire.CallMember
 }
 
 const sqlWatch = `SELECT c.id, c.fence, c.ended_at IS NOT NULL, c.reason, m.user_id, m.state, m.device_id
@@ -168,20 +167,15 @@ func (s *store) watch(ctx context.Context, ids []wire.CallID) (found map[wire.Ca
 		defer rows.Close()
 		for rows.Next() {
 			var id wire.CallID
-			var user wire.UserID
-			var state string
-			var device wire.DeviceID
-			w := watched{joined: map[wire.UserID]wire.DeviceID{}, members: map[wire.UserID]string{}}
-			if err := rows.Scan(&id, &w.fence, &w.ended, &w.reason, &user, &state, &device); err != nil {
+			var member wire.CallMember
+			w := watched{members: map[wire.UserID]wire.CallMember{}}
+			if err := rows.Scan(&id, &w.fence, &w.ended, &w.reason, &member.UserID, &member.State, &member.DeviceID); err != nil {
 				return err
 			}
 			if found[id] == nil {
 				found[id] = &w
 			}
-			found[id].members[user] = state
-			if state == wire.MemberJoined {
-				found[id].joined[user] = device
-			}
+			found[id].members[member.UserID] = member
 		}
 		return rows.Err()
 	})

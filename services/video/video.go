@@ -93,10 +93,11 @@ func callOver(op string) error {
 	return apperr.E(op, apperr.Conflict, "This call is over.", nil, apperr.Code("call_ended"))
 }
 
-// Limits of what one user may begin.
+// Limits of what one user may do.
 var (
 	beginLimit = ratelimit.Rule{Burst: 12, Every: 5 * time.Second}
 	testLimit  = ratelimit.Rule{Burst: 4, Every: time.Minute}
+	enterLimit = ratelimit.Rule{Burst: 30, Every: time.Second}
 )
 
 func (s *Service) bounded(ctx context.Context, op string, user wire.UserID, rule ratelimit.Rule) error {
@@ -220,10 +221,25 @@ func (s *Service) move(ctx context.Context, op string, id wire.CallID, user wire
 	return after, nil
 }
 
-// enter lets a user into a call, from a device: it is theirs then, and every other call of theirs is left. The call must be asked of the
-// host that owns it.
+// enter lets a user who may be there into a call, from a device: it is theirs then, and every other call of theirs is left.
 func (s *Service) enter(ctx context.Context, caller wire.Session, id wire.CallID) (stored, error) {
 	const op = "video.enter"
+	if err := s.bounded(ctx, op, caller.UserID, enterLimit); err != nil {
+		return stored{}, err
+	}
+	after, changed, err := s.store.enter(ctx, id, caller)
+	if err != nil {
+		return stored{}, apperr.OrUnavailable(op, err)
+	}
+	for _, call := range changed {
+		s.changed(ctx, call)
+	}
+	return after, nil
+}
+
+// mayEnter says whether a user may be in a call: NotFound where not, as for a call that is not there; Conflict where it is over.
+func (s *Service) mayEnter(ctx context.Context, caller wire.Session, id wire.CallID) (stored, error) {
+	const op = "video.mayEnter"
 	found, err := s.store.call(ctx, id)
 	if err != nil {
 		return stored{}, apperr.OrUnavailable(op, err)
@@ -241,15 +257,7 @@ func (s *Service) enter(ctx context.Context, caller wire.Session, id wire.CallID
 	if found.EndedAt != nil {
 		return stored{}, callOver(op)
 	}
-	after, left, err := s.store.enter(ctx, id, caller)
-	if err != nil {
-		return stored{}, apperr.OrUnavailable(op, err)
-	}
-	s.changed(ctx, after)
-	for _, other := range left {
-		s.changed(ctx, other)
-	}
-	return after, nil
+	return found, nil
 }
 
 // changed tells the members' devices, and has a call that is over logged.
