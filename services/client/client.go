@@ -44,6 +44,7 @@ type Client struct {
 	silence    time.Duration
 	http       *http.Client
 	transport  *http.Transport
+	tls        *tls.Config // never changed: the transport changes its own at its first call
 }
 
 // hostCookie is the cookie by which the load balancer prefers an app host.
@@ -55,8 +56,10 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := newTransport(o)
+	trust := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
+	transport := newTransport(o, trust.Clone())
 	return &Client{
+		tls:        trust,
 		base:       base,
 		preferHost: o.PreferHost,
 		userAgent:  valueOr(o.UserAgent, "secureconnect-client"),
@@ -98,14 +101,14 @@ func parseBase(raw string) (*url.URL, error) {
 	return &url.URL{Scheme: base.Scheme, Host: base.Host}, nil
 }
 
-func newTransport(o Options) *http.Transport {
+func newTransport(o Options, trust *tls.Config) *http.Transport {
 	dial := o.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
 	}
 	return &http.Transport{
 		DialContext:         dial,
-		TLSClientConfig:     &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     trust,
 		TLSHandshakeTimeout: 5 * time.Second,
 		IdleConnTimeout:     30 * time.Second,
 		MaxIdleConnsPerHost: 8,

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -355,4 +356,30 @@ func TestSocketOpensAfterCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = socket.Close()
+}
+
+// The first call and the first socket of a client may come at once.
+func TestSocketBesideCall(t *testing.T) {
+	c := platform(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == PathSocket {
+			_, _ = (&websocket.Upgrader{}).Upgrade(w, r, nil) // whoever asked hangs up
+			return
+		}
+		_, _ = w.Write([]byte("{}"))
+	})
+	var both sync.WaitGroup
+	both.Go(func() {
+		if _, _, err := c.Me(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+	})
+	both.Go(func() {
+		socket, err := c.DialSocket(t.Context(), PathSocket, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = socket.Close()
+	})
+	both.Wait()
 }

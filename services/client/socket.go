@@ -78,10 +78,9 @@ func (c *Client) DialSocket(ctx context.Context, path string, extra http.Header)
 	}
 	dialer := websocket.Dialer{
 		NetDialContext:   c.transport.DialContext,
-		TLSClientConfig:  c.transport.TLSClientConfig.Clone(),
+		TLSClientConfig:  c.tls.Clone(),
 		HandshakeTimeout: 10 * time.Second,
 	}
-	dialer.TLSClientConfig.NextProtos = []string{"http/1.1"} // the transport's calls add HTTP/2, which no upgrade starts from
 	target := "ws" + strings.TrimPrefix(c.base.String(), "http") + path
 	conn, response, err := dialer.DialContext(ctx, target, header) //nolint:bodyclose // gorilla hands over what it has read; there is nothing to close
 	if err != nil {
@@ -130,3 +129,6 @@ func (s *Socket) Close() error {
 	<-s.ended
 	return err
 }
+
+// Abandon ends the socket without a word, as a network that is gone would.
+func (s *Socket) Abandon() { _ = s.conn.Close() }

@@ -53,8 +53,8 @@ type trailer struct {
 }
 
 func (t trailer) append(to []byte) []byte {
-	to = append(to, byte(t.counter>>40), byte(t.counter>>32))
-	to = binary.BigEndian.AppendUint32(to, uint32(t.counter)) // #nosec G115 -- the upper bytes are there already
+	to = binary.BigEndian.AppendUint16(to, uint16(t.counter>>32)) // #nosec G115 -- it has six bytes
+	to = binary.BigEndian.AppendUint32(to, uint32(t.counter))     // #nosec G115 -- as above
 	to = binary.BigEndian.AppendUint32(to, t.chain)
 	return append(to, t.step)
 }
