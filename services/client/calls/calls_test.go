@@ -100,7 +100,7 @@ func (c *Call) awaits(t *testing.T, what string, hoped func(State) bool) State {
 // hears says how much has come from a user.
 func (s State) hears(user wire.UserID, kind frames.Kind) (all Received) {
 	for of, r := range s.Received {
-		if of.From.Peer.User == user && of.Kind == kind {
+		if of.From.User == user && of.Kind == kind {
 			all.Frames += r.Frames
 			all.KeyFrames += r.KeyFrames
 			all.Gap = max(all.Gap, r.Gap)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"secureconnect/services/client"
 	"secureconnect/services/internal/wire"
 )
 
@@ -16,8 +17,11 @@ const (
 	keepBefore    = 10 * time.Second       // the connections of before, where the new ones do not come
 )
 
-// errAnew is why a socket was given up whose participant is to be another one.
-var errAnew = errors.New("joining anew")
+// Why a socket was given up whose participant is to be another one: at this device's will, or because the call goes on elsewhere.
+var (
+	errAnew  = errors.New("joining anew")
+	errMoved = errors.New("the call has moved")
+)
 
 // sitDown takes a new seat. The one before stays until the new one works.
 func (c *Call) sitDown(ctx context.Context, now time.Time, frame wire.JoinedFrame) {
@@ -33,6 +37,9 @@ func (c *Call) sitDown(ctx context.Context, now time.Time, frame wire.JoinedFram
 		c.offer()
 	}
 }
+
+// linger keeps the socket to where a call was before it moved: as long as that is open, the connections there are as well.
+func (c *Call) linger(socket *client.Socket) { c.seat.lingering = socket }
 
 // leaveBefore closes the seat before, if there is one.
 func (c *Call) leaveBefore() {
@@ -53,10 +60,10 @@ func (c *Call) leaveBefore() {
 }
 
 // rejoin climbs the last rung: another participant, with new connections.
-func (c *Call) rejoin() {
+func (c *Call) rejoin(reason error) {
 	c.anew = true
 	if c.socket != nil {
-		c.drop(errAnew)
+		c.drop(reason)
 	}
 }
 
@@ -91,13 +98,13 @@ func (c *Call) checkConnection(now time.Time, n *connection) {
 	}
 	switch {
 	case n.closed(), !n.worked && now.Sub(n.made) > connectWithin:
-		c.rejoin()
+		c.rejoin(errAnew)
 	case !n.worked:
 	case n.restarting.IsZero():
 		c.restarted++
 		c.restart(now, n)
 	case now.Sub(n.restarting) > restartWithin:
-		c.rejoin()
+		c.rejoin(errAnew)
 	case n.gatherEnded.Load() && n.gathered.Load() == 0 && now.Sub(n.tried) > againAfter:
 		c.restart(now, n)
 	}
@@ -114,7 +121,7 @@ func (c *Call) restart(now time.Time, n *connection) {
 		n.gathersAnew(now)
 		if err := n.describe(true); err != nil {
 			c.trouble = err
-			c.rejoin()
+			c.rejoin(errAnew)
 			return
 		}
 	}

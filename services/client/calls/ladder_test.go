@@ -117,11 +117,7 @@ func TestRejoin(t *testing.T) {
 		lose func(p *platform)
 		gap  time.Duration
 	}{
-		"the call has moved": {func(p *platform) {
-			for _, user := range []wire.UserID{linh, mai} {
-				p.lineOf(p.of(user)).say(map[string]string{"type": wire.FrameMoved})
-			}
-		}, 3 * time.Second},
+		"the call has moved":                       {(*platform).move, 2 * time.Second},
 		"the host has died":                        {func(p *platform) { p.forget(1006) }, 5 * time.Second},
 		"the host is going, and says by its close": {func(p *platform) { p.forget(closeMoved) }, 5 * time.Second},
 	} {

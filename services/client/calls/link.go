@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -62,8 +63,11 @@ const closeMoved = 4005
 
 func moved(err error) bool {
 	var closed *client.CloseError
-	return errors.As(err, &closed) && closed.Code == closeMoved || errors.Is(err, errAnew)
+	return errors.As(err, &closed) && closed.Code == closeMoved || errors.Is(err, errAnew) || errors.Is(err, errMoved)
 }
+
+// later are the platform's refusals on a socket that mean: again, later.
+var later = []string{"unavailable", "internal", "too_many_requests", "try_again"}
 
 // final says whether to try again is pointless: the call is over, or not for this device.
 func final(err error) bool {
@@ -72,6 +76,8 @@ func final(err error) bool {
 	switch {
 	case errors.As(err, &closed):
 		return closed.Final()
+	case errors.As(err, &refused) && refused.Status == 0: // on the socket
+		return refused.RetryAfter == 0 && !slices.Contains(later, refused.Code)
 	case errors.As(err, &refused):
 		return refused.Status >= 400 && refused.Status < 500 && refused.Status != http.StatusTooManyRequests && refused.Status != http.StatusRequestTimeout
 	default:
@@ -87,7 +93,12 @@ func (c *Call) link(life context.Context) (joined bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = socket.Close() }()
+	lingers := false
+	defer func() {
+		if !lingers {
+			_ = socket.Close()
+		}
+	}()
 	if !c.ask(func() { c.joined(life, socket, drop, ready, first) }) {
 		return true, ErrOver
 	}
@@ -97,6 +108,7 @@ func (c *Call) link(life context.Context) (joined bool, err error) {
 		var content json.RawMessage
 		if err := socket.Receive(ctx, &content); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
+				lingers = errors.Is(cause, errMoved) && c.ask(func() { c.linger(socket) })
 				return true, cause
 			}
 			return true, err

@@ -51,6 +51,7 @@ type guest struct {
 	desk   *desk
 	line   *line // nil: their socket is away
 	wanted map[wire.TrackID]string
+	moved  bool // where they are, the call is no more
 }
 
 // line is one socket.
@@ -121,6 +122,34 @@ func (p *platform) forget(code int) {
 	}
 }
 
+// move has the call go on elsewhere: what was here lasts as long as its sockets do.
+func (p *platform) move() {
+	p.mu.Lock()
+	old := p.guests
+	p.guests, p.forwarder = map[wire.ParticipantID]*guest{}, newForwarder(p.t, p.forwarder.places)
+	p.mu.Unlock()
+	for _, g := range old {
+		p.mu.Lock()
+		g.moved = true
+		l := g.line
+		p.mu.Unlock()
+		l.say(map[string]string{"type": wire.FrameMoved})
+	}
+}
+
+// leftBehind judges who closes the socket to where the call was: by then, they have made their new connections.
+func (p *platform) leftBehind(old *guest) {
+	old.desk.leave()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.guests {
+		if g.UserID == old.UserID && g.desk.down.CurrentRemoteDescription() != nil && g.desk.up.CurrentRemoteDescription() != nil {
+			return
+		}
+	}
+	p.t.Errorf("%s left where the call was before being where it is", old.UserID)
+}
+
 // options are those of a device; its token names it.
 func (p *platform) options(user wire.UserID, send ...Track) Options {
 	p.t.Helper()
@@ -183,12 +212,17 @@ func (p *platform) socket(w http.ResponseWriter, r *http.Request) {
 			p.take(g, frame)
 		}
 	}
-	if g != nil {
-		p.mu.Lock()
-		if g.line == l {
-			g.line = nil
-		}
-		p.mu.Unlock()
+	if g == nil {
+		return
+	}
+	p.mu.Lock()
+	mine, moved := g.line == l, g.moved
+	if mine {
+		g.line = nil
+	}
+	p.mu.Unlock()
+	if mine && moved {
+		p.leftBehind(g)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	"secureconnect/services/client/e2ee"
 	"secureconnect/services/client/e2ee/frames"
 )
 
@@ -21,9 +22,9 @@ type Frame struct {
 	Data   []byte
 }
 
-// Heard is what has come from one source of somebody.
+// Heard is what has come from one source of somebody. Source is "" where the platform did not say it of them.
 type Heard struct {
-	From   Voice
+	From   e2ee.Peer
 	Source string
 	Kind   frames.Kind
 }
@@ -180,7 +181,7 @@ func (h *hearing) count(now time.Time, frame Frame) {
 	if h.first.IsZero() {
 		h.first = now
 	}
-	of := Heard{frame.From, frame.Source, frame.Kind}
+	of := Heard{frame.From.Peer, frame.Source, frame.Kind}
 	r := h.received[of]
 	if r == nil {
 		r = &Received{First: now, Last: now}

@@ -137,8 +137,8 @@ func (c *Call) resume() *wire.Resume {
 // unlinked takes the end of a socket, or of an attempt to have one.
 func (c *Call) unlinked(err error) {
 	c.socket = nil
-	if errors.Is(err, errAnew) {
-		return // it is this device's own will
+	if errors.Is(err, errAnew) || errors.Is(err, errMoved) {
+		return // nothing is wrong
 	}
 	var closed *client.CloseError
 	c.trouble, c.finished = err, c.leaving || final(err)
@@ -245,7 +245,7 @@ func (c *Call) take(kind string, content json.RawMessage) error {
 	case wire.FrameICE:
 		return with(content, func(frame wire.ICEFrame) { c.use(frame.ICE) })
 	case wire.FrameMoved:
-		c.rejoin()
+		c.rejoin(errMoved)
 	case wire.FrameEnded:
 		return with(content, func(frame wire.EndedFrame) { c.ended = frame.Reason })
 	case wire.FrameError:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
+	"secureconnect/services/client"
 	"secureconnect/services/client/e2ee"
 	"secureconnect/services/client/e2ee/frames"
 	"secureconnect/services/internal/wire"
@@ -31,6 +32,8 @@ type seat struct {
 	version int // of the newest description of the connection down
 	outlets []*outlet
 	senders map[string]*webrtc.RTPTransceiver // by source
+
+	lingering *client.Socket // nil but where the call has moved from here
 
 	mu      sync.Mutex
 	closed  bool
@@ -97,6 +100,9 @@ func (s *seat) close() {
 		if c != nil {
 			_ = c.pc.GracefulClose() // there is nobody to tell
 		}
+	}
+	if s.lingering != nil {
+		_ = s.lingering.Close() // as above
 	}
 	s.running.Wait()
 }
