@@ -50,8 +50,8 @@ type Options struct {
 	// Direct allows media past the TURN server, where the SFU lets it in.
 	Direct bool
 
-	// Faults are those that the service is asked to have, where it allows that: for tests.
-	Faults []string
+	// Faults are those that the service is asked to have on the first socket, on the second, and so on, where it allows that: for tests.
+	Faults [][]string
 }
 
 // Call is a call that this device is in. Its methods may be called from several goroutines.

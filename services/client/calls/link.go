@@ -157,8 +157,8 @@ func (c *Call) join(ctx context.Context, socket *client.Socket, token string) (r
 	if ready, err = socket.Authenticate(ctx, token); err != nil {
 		return ready, first, err //nolint:wrapcheck // as above
 	}
-	join := wire.CallFrame{Type: wire.FrameJoin, ID: "join", VideoSlots: c.options.VideoSlots, Faults: c.options.Faults}
-	if !c.ask(func() { join.Resume = c.resume() }) {
+	join := wire.CallFrame{Type: wire.FrameJoin, ID: "join", VideoSlots: c.options.VideoSlots}
+	if !c.ask(func() { join.Resume, join.Faults = c.resume(), c.nextFaults() }) {
 		return ready, first, ErrOver
 	}
 	if err = socket.Send(ctx, join); err != nil {

@@ -20,10 +20,11 @@ import (
 
 // room is what the loop of a call owns.
 type room struct {
-	socket *client.Socket // nil while there is none
-	drop   context.CancelCauseFunc
-	renew  time.Time // when the socket needs a new token
-	last   int       // request id
+	socket  *client.Socket // nil while there is none
+	drop    context.CancelCauseFunc
+	renew   time.Time // when the socket needs a new token
+	last    int       // request id
+	asksFor int       // sockets so far, of which each may have faults
 
 	seat   *seat
 	before *seat // the one before, whose connections live until the new ones do
@@ -132,6 +133,15 @@ func (c *Call) resume() *wire.Resume {
 		return nil
 	}
 	return &wire.Resume{ParticipantID: c.seat.id, Secret: c.seat.secret}
+}
+
+// nextFaults are those of the next socket.
+func (c *Call) nextFaults() (faults []string) {
+	if c.asksFor < len(c.options.Faults) {
+		faults = c.options.Faults[c.asksFor]
+	}
+	c.asksFor++
+	return faults
 }
 
 // unlinked takes the end of a socket, or of an attempt to have one.
