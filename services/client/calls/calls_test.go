@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"maps"
 	"net/http"
 	"os"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"secureconnect/services/client"
+	"secureconnect/services/client/calls/callstest"
 	"secureconnect/services/client/e2ee"
 	"secureconnect/services/client/e2ee/frames"
 	"secureconnect/services/internal/wire"
@@ -78,10 +79,35 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
+// platform is where the tests' call is.
+type platform struct {
+	*callstest.Platform
+	t *testing.T
+}
+
+func newPlatform(t *testing.T, members ...wire.UserID) *platform {
+	t.Helper()
+	return platformOf(t, callstest.Setup{Members: members})
+}
+
+func platformOf(t *testing.T, setup callstest.Setup) *platform {
+	t.Helper()
+	return &platform{callstest.New(t, setup), t}
+}
+
+// options are those of a device.
+func (p *platform) options(user wire.UserID, send ...Track) Options {
+	p.t.Helper()
+	self := callstest.Phone(user)
+	return Options{
+		Client: p.Client(), Self: self, Keys: p.Post.Box(self), Send: send, TurnAddress: "127.0.0.1", RootCAs: p.TURN.Roots, Token: callstest.Token(self),
+	}
+}
+
 // enters has a device join, and leave when the test ends.
 func (p *platform) enters(o Options) *Call {
 	p.t.Helper()
-	c, err := Join(within(p.t), aCall, o)
+	c, err := Join(within(p.t), callstest.Call, o)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -147,7 +173,7 @@ func TestTracks(t *testing.T) {
 		"two layers":            {{Source: wire.SourceCamera, Layers: []Media{one[0], one[0]}}},
 		"sound in three layers": {{Source: wire.SourceMicrophone, Layers: []Media{one[0], one[0], one[0]}}},
 	} {
-		if c, err := Join(t.Context(), aCall, Options{Send: tracks}); err == nil {
+		if c, err := Join(t.Context(), callstest.Call, Options{Send: tracks}); err == nil {
 			t.Errorf("%s is sent", name)
 			_ = c.Leave(t.Context())
 		}
@@ -195,14 +221,9 @@ func TestSimulcast(t *testing.T) {
 	layers := []Media{picture(t), picture(t), picture(t)}
 	a, b := p.enters(p.options(linh, Track{Source: wire.SourceCamera, Layers: layers})), p.enters(p.options(mai))
 	b.awaits(t, "mai sees linh", func(s State) bool { return s.hears(linh, frames.Video).Frames >= 5 })
-	desk := p.of(linh).desk
-	counts := func() map[string]int {
-		desk.mu.Lock()
-		defer desk.mu.Unlock()
-		return maps.Clone(desk.whole)
-	}
+	counts := func() map[string]int { return p.Frames(linh) }
 	b.awaits(t, "all layers come", func(State) bool { n := counts(); return n["q"] > 0 && n["h"] > 0 && n["f"] > 0 })
-	p.of(linh).line.say(wire.LayersFrame{Type: wire.FrameLayers, MID: "0", Active: []string{"f"}})
+	p.Say(linh, wire.LayersFrame{Type: wire.FrameLayers, MID: "0", Active: []string{"f"}})
 	a.awaits(t, "two layers rest", func(State) bool {
 		var resting int
 		a.ask(func() {
@@ -224,8 +245,7 @@ func TestSimulcast(t *testing.T) {
 
 func TestEcho(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t)
-	p.test = true
+	p := platformOf(t, callstest.Setup{Test: true})
 	c := p.enters(p.options(linh, microphone(t), camera(t)))
 	c.awaits(t, "what is sent comes back", hearsAndSees(linh))
 }
@@ -245,18 +265,16 @@ func TestThree(t *testing.T) {
 		t.Errorf("bao sees %d others", n)
 	}
 	// Who comes is given the step that is new then; the others make it themselves.
-	p.post.change(func() {
-		type gift struct{ from, to wire.UserID }
-		steps := map[gift][]uint8{}
-		for _, d := range p.post.sent {
-			of := gift{d.from.User, d.to.User}
-			steps[of] = append(steps[of], d.key.Step)
-		}
-		want := map[gift][]uint8{{mai, linh}: {0}, {linh, mai}: {1}, {bao, linh}: {0}, {bao, mai}: {0}, {linh, bao}: {2}, {mai, bao}: {1}}
-		if !reflect.DeepEqual(steps, want) {
-			t.Errorf("the steps given are %v", steps)
-		}
-	})
+	type gift struct{ from, to wire.UserID }
+	steps := map[gift][]uint8{}
+	for _, d := range p.Post.Sent() {
+		of := gift{d.From.User, d.To.User}
+		steps[of] = append(steps[of], d.Key.Step)
+	}
+	want := map[gift][]uint8{{mai, linh}: {0}, {linh, mai}: {1}, {bao, linh}: {0}, {bao, mai}: {0}, {linh, bao}: {2}, {mai, bao}: {1}}
+	if !reflect.DeepEqual(steps, want) {
+		t.Errorf("the steps given are %v", steps)
+	}
 	left := time.Now()
 	chain := b.Look().Participant
 	if err := c.Leave(within(t)); err != nil {
@@ -272,13 +290,11 @@ func TestThree(t *testing.T) {
 	if took := time.Since(left); took < newChainAfter || took > newChainWithin+time.Second {
 		t.Errorf("after %s", took)
 	}
-	p.post.change(func() {
-		for _, d := range p.post.sent {
-			if d.key.Chain == used.Chain && d.to.User != mai {
-				t.Errorf("%s has it", d.to.User)
-			}
+	for _, d := range p.Post.Sent() {
+		if d.Key.Chain == used.Chain && d.To.User != mai {
+			t.Errorf("%s has it", d.To.User)
 		}
-	})
+	}
 	heard := b.Look().hears(linh, frames.Audio).Frames
 	s := b.awaits(t, "mai hears on", func(s State) bool { return s.hears(linh, frames.Audio).Frames > heard+25 })
 	if s.hears(linh, frames.Audio).Gap > 2*time.Second || s.Unheard.NoKey > 60 || s.Participant != chain {
@@ -300,13 +316,13 @@ func TestLateKey(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, linh, mai)
 	b := p.enters(p.options(mai))
-	p.post.change(func() { p.post.fails = errors.New("the key directory is away") })
+	p.Post.Fail(errors.New("the key directory is away"))
 	a := p.enters(p.options(linh, microphone(t), camera(t)))
 	s := b.awaits(t, "frames come that mai cannot read", func(s State) bool { return s.Unheard.NoKey > 30 })
 	if len(s.Received) > 0 {
 		t.Errorf("some were read: %+v", s.Received)
 	}
-	p.post.change(func() { p.post.fails = nil })
+	p.Post.Fail(nil)
 	b.awaits(t, "mai hears and sees linh, from a key frame on", func(s State) bool {
 		return hearsAndSees(linh)(s) && s.hears(linh, frames.Video).KeyFrames > 0
 	})
@@ -320,14 +336,14 @@ func TestUntrusted(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, linh, mai)
 	theirs := p.options(mai).Self
-	p.post.refuses = map[e2ee.Peer]error{theirs: e2ee.ErrUnsigned}
+	p.Post.Refuse(theirs, e2ee.ErrUnsigned)
 	a, b := p.enters(p.options(linh, microphone(t))), p.enters(p.options(mai))
 	a.awaits(t, "linh is told", func(s State) bool { return errors.Is(s.Untrusted[theirs], e2ee.ErrUnsigned) })
 	b.awaits(t, "mai hears nothing", func(s State) bool { return s.Unheard.NoKey > 20 })
 	if heard := b.Look().Received; len(heard) > 0 {
 		t.Errorf("mai hears %+v", heard)
 	}
-	p.post.change(func() { p.post.refuses = nil })
+	p.Post.Refuse(theirs, nil)
 	b.awaits(t, "mai hears linh", hears(linh))
 	a.awaits(t, "all are trusted", func(s State) bool { return len(s.Untrusted) == 0 })
 }
@@ -351,9 +367,7 @@ func TestGhost(t *testing.T) {
 		t.Errorf("the ghost hears %+v", heard)
 	}
 	// Who becomes a member is heard, once they come.
-	p.mu.Lock()
-	p.members = append(p.members, bao)
-	p.mu.Unlock()
+	p.Admit(bao)
 	if err := ghost.Leave(within(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -364,15 +378,17 @@ func TestGhost(t *testing.T) {
 // Labels are the platform's word; a frame is of whoever's key opened it.
 func TestSwappedLabels(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, linh, mai, bao)
+	var swapped atomic.Value
+	p := platformOf(t, callstest.Setup{Members: []wire.UserID{linh, mai, bao}, Labels: func(s wire.Slot) wire.Slot {
+		if track, is := swapped.Load().(wire.TrackID); is {
+			s.TrackID = track
+		}
+		return s
+	}})
 	a := p.enters(p.options(linh, microphone(t)))
-	b := p.enters(p.options(mai))
+	p.enters(p.options(mai))
 	a.awaits(t, "linh is there", func(s State) bool { return s.Phase == PhaseConnected })
-	swapped := trackID(b.Look().Participant, wire.SourceMicrophone)
-	p.mu.Lock()
-	p.lies = func(s wire.Slot) wire.Slot { s.TrackID = swapped; return s }
-	p.guests[b.Look().Participant].Tracks = []wire.Track{{ID: swapped, Source: wire.SourceMicrophone}}
-	p.mu.Unlock()
+	swapped.Store(p.ShowTrack(mai, wire.SourceMicrophone))
 	var mu sync.Mutex
 	var got []Frame
 	o := p.options(bao)
@@ -395,18 +411,16 @@ func TestSwappedLabels(t *testing.T) {
 func TestRefusedJoin(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, linh)
-	p.refuses = http.StatusNotFound
-	_, err := Join(within(t), aCall, p.options(linh))
+	p.Refuse(http.StatusNotFound)
+	_, err := Join(within(t), callstest.Call, p.options(linh))
 	problem := new(client.Problem)
 	if !errors.Is(err, ErrOver) || !errors.As(err, &problem) || problem.Status != http.StatusNotFound {
 		t.Errorf("got %v", err)
 	}
-	p.mu.Lock()
-	p.refuses = http.StatusServiceUnavailable
-	p.mu.Unlock()
+	p.Refuse(http.StatusServiceUnavailable)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := Join(ctx, aCall, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &problem) {
+	if _, err := Join(ctx, callstest.Call, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &problem) {
 		t.Errorf("of a platform that is away: %v", err)
 	}
 }
@@ -415,18 +429,14 @@ func TestLeave(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, linh)
 	c := p.enters(p.options(linh, microphone(t)))
-	p.mu.Lock()
-	p.refuses = http.StatusServiceUnavailable
-	p.mu.Unlock()
+	p.Refuse(http.StatusServiceUnavailable)
 	c.Cut()
 	c.awaits(t, "there is no socket", func(s State) bool { return !s.Linked })
 	if err := c.Leave(within(t)); err != nil {
 		t.Error(err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !slices.Equal(p.left, []wire.UserID{linh}) {
-		t.Errorf("%v have left over HTTP", p.left)
+	if left := p.Left(); !slices.Equal(left, []wire.UserID{linh}) {
+		t.Errorf("%v have left over HTTP", left)
 	}
 	if err := c.Mute(wire.SourceMicrophone, true); !errors.Is(err, ErrOver) {
 		t.Errorf("muted after it: %v", err)

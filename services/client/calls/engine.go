@@ -42,6 +42,9 @@ const (
 	extensionTWCC       = sdp.TransportCCURI
 )
 
+// quiet keeps the library from writing to the program's output; what goes wrong shows in a call's State.
+var quiet = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+
 func mediaEngine(up bool) (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
 	for _, codec := range []struct {
@@ -73,18 +76,18 @@ func mediaEngine(up bool) (*webrtc.MediaEngine, error) {
 // interceptors are what is done to packets on their way: what was lost is sent again, and both sides tell how they are doing.
 func interceptors(up bool) (*interceptor.Registry, error) {
 	registry := &interceptor.Registry{}
-	receiver, err := report.NewReceiverInterceptor()
+	receiver, err := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("prepare receiver reports: %w", err)
 	}
-	sender, err := report.NewSenderInterceptor()
+	sender, err := report.NewSenderInterceptor(report.WithSenderLoggerFactory(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("prepare sender reports: %w", err)
 	}
 	registry.Add(receiver)
 	registry.Add(sender)
 	if up {
-		responder, err := nack.NewResponderInterceptor()
+		responder, err := nack.NewResponderInterceptor(nack.WithResponderLoggerFactory(quiet))
 		if err != nil {
 			return nil, fmt.Errorf("prepare retransmission: %w", err)
 		}
@@ -96,11 +99,11 @@ func interceptors(up bool) (*interceptor.Registry, error) {
 		registry.Add(numbers)
 		return registry, nil
 	}
-	generator, err := nack.NewGeneratorInterceptor()
+	generator, err := nack.NewGeneratorInterceptor(nack.WithGeneratorLoggerFactory(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("prepare loss reports: %w", err)
 	}
-	feedback, err := twcc.NewSenderInterceptor()
+	feedback, err := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("prepare transport-wide feedback: %w", err)
 	}
@@ -127,7 +130,7 @@ func newPeerConnection(up, direct bool, dialer dialer, servers []webrtc.ICEServe
 	if err != nil {
 		return nil, err
 	}
-	settings := webrtc.SettingEngine{LoggerFactory: &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}}
+	settings := webrtc.SettingEngine{LoggerFactory: quiet}
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetRelayAcceptanceMinWait(0) // there is nothing better to wait for

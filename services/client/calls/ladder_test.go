@@ -3,10 +3,12 @@ package calls
 import (
 	"context"
 	"errors"
+	"net/http"
 	"testing"
 	"time"
 
 	"secureconnect/services/client"
+	"secureconnect/services/client/calls/callstest"
 	"secureconnect/services/client/e2ee/frames"
 	"secureconnect/services/internal/wire"
 )
@@ -54,12 +56,8 @@ func notLonger(t *testing.T, c *Call, of wire.UserID, gap time.Duration) {
 func TestResume(t *testing.T) {
 	for name, cut := range map[string]func(p *platform, a *Call){
 		"the network drops the socket":   func(_ *platform, a *Call) { a.Cut() },
-		"the platform closes the socket": func(p *platform, _ *Call) { p.lineOf(p.of(linh)).close(4001) },
-		"the platform answers no more": func(p *platform, _ *Call) {
-			p.mu.Lock()
-			p.deaf = true
-			p.mu.Unlock()
-		},
+		"the platform closes the socket": func(p *platform, _ *Call) { p.Hang(linh, 4001) },
+		"the platform answers no more":   func(p *platform, _ *Call) { p.Deafen(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,9 +66,7 @@ func TestResume(t *testing.T) {
 			was := a.Look().Participant
 			cut(p, a)
 			a.awaits(t, "linh resumes", func(s State) bool { return s.Resumed >= 1 })
-			p.mu.Lock()
-			p.deaf = false
-			p.mu.Unlock()
+			p.Deafen(false)
 			goesOn(t, a, b)
 			if s := a.Look(); s.Participant != was || s.Rejoined > 0 || s.Restarted > 0 || s.Trouble != nil {
 				t.Errorf("%+v", s)
@@ -92,14 +88,10 @@ func TestResume_to_others(t *testing.T) {
 	p := newPlatform(t, linh, mai, bao)
 	a, b := pair(t, p)
 	chain := key(a).Chain
-	p.mu.Lock()
-	p.refuses = 503
-	p.mu.Unlock()
+	p.Refuse(http.StatusServiceUnavailable)
 	a.Cut()
 	a.awaits(t, "linh has no socket", func(s State) bool { return !s.Linked })
-	p.mu.Lock()
-	p.refuses = 0
-	p.mu.Unlock()
+	p.Refuse(0)
 	if err := b.Leave(within(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +109,9 @@ func TestRejoin(t *testing.T) {
 		lose func(p *platform)
 		gap  time.Duration
 	}{
-		"the call has moved":                       {(*platform).move, 2 * time.Second},
-		"the host has died":                        {func(p *platform) { p.forget(1006) }, 5 * time.Second},
-		"the host is going, and says by its close": {func(p *platform) { p.forget(closeMoved) }, 5 * time.Second},
+		"the call has moved":                       {func(p *platform) { p.Move() }, 2 * time.Second},
+		"the host has died":                        {func(p *platform) { p.Forget(1006) }, 5 * time.Second},
+		"the host is going, and says by its close": {func(p *platform) { p.Forget(closeMoved) }, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,21 +139,21 @@ func TestRestart(t *testing.T) {
 			t.Parallel()
 			p := newPlatform(t, linh, mai)
 			a, b := pair(t, p, func(o *Options) { o.Ways = []string{way} })
-			fresh := p.turn.offer("fresh", time.Hour)
+			fresh := p.TURN.ICE("fresh", time.Hour)
 			for _, user := range []wire.UserID{linh, mai} {
-				p.lineOf(p.of(user)).say(wire.ICEFrame{Type: wire.FrameICE, ICE: fresh})
+				p.Say(user, wire.ICEFrame{Type: wire.FrameICE, ICE: fresh})
 			}
 			goesOn(t, a, b) // the credentials are there by then
-			if p.turn.askedBy()[fresh.Servers[0].Username] {
+			if p.TURN.AskedBy()[fresh.Servers[0].Username] {
 				t.Error("the fresh credentials were used for what went on")
 			}
-			p.turn.stop()
-			p.turn.start()
+			p.TURN.Stop()
+			p.TURN.Start()
 			for _, one := range []*Call{a, b} {
 				one.awaits(t, "it restarts", func(s State) bool { return s.Restarted >= 2 && s.Phase == PhaseConnected })
 			}
 			goesOn(t, a, b)
-			if !p.turn.askedBy()[fresh.Servers[0].Username] {
+			if !p.TURN.AskedBy()[fresh.Servers[0].Username] {
 				t.Error("it restarted with old credentials")
 			}
 			if s := a.Look(); s.Rejoined > 0 || s.Resumed > 0 {
@@ -178,9 +170,9 @@ func TestTurnServerAway(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, linh, mai)
 	a, b := pair(t, p)
-	p.turn.stop()
+	p.TURN.Stop()
 	a.awaits(t, "linh joins anew", func(s State) bool { return s.Rejoined >= 1 && s.Phase == PhaseReconnecting })
-	p.turn.start()
+	p.TURN.Start()
 	for _, one := range []*Call{a, b} {
 		one.awaits(t, "it works again", func(s State) bool { return s.Phase == PhaseConnected })
 	}
@@ -201,9 +193,8 @@ func TestEnd(t *testing.T) {
 			t.Parallel()
 			p := newPlatform(t, linh)
 			a := p.enters(p.options(linh, microphone(t)))
-			l := p.lineOf(p.of(linh))
-			l.say(wire.EndedFrame{Type: wire.FrameEnded, Reason: wire.EndedLeft})
-			l.close(c.code)
+			p.Say(linh, wire.EndedFrame{Type: wire.FrameEnded, Reason: wire.EndedLeft})
+			p.Hang(linh, c.code)
 			select {
 			case <-a.Over():
 			case <-within(t).Done():
@@ -220,12 +211,11 @@ func TestEnd(t *testing.T) {
 // The socket, or all of the call, ends at each stage of joining. What ran has ended by the end of the tests (TestMain).
 func TestJoiningInterrupted(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, linh, mai)
-	p.forwarder.places = 32 // each joining takes some for good
+	p := platformOf(t, callstest.Setup{Members: []wire.UserID{linh, mai}, Slots: 32})
 	b := p.enters(p.options(mai, microphone(t)))
 	for after := range 12 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(after)*8*time.Millisecond)
-		a, err := Join(ctx, aCall, p.options(linh, microphone(t), camera(t)))
+		a, err := Join(ctx, callstest.Call, p.options(linh, microphone(t), camera(t)))
 		if err == nil {
 			<-ctx.Done()
 			_ = a.Leave(t.Context())

@@ -21,7 +21,7 @@ const (
 	pingEvery  = 2 * time.Second
 	pongWithin = 2500 * time.Millisecond
 	firstPause = 100 * time.Millisecond // before the second attempt; each is twice as long
-	maxDouble  = 5
+	maxDouble  = 3
 	hasteEvery = time.Second // a call that moves again and again is no reason to hurry
 )
 

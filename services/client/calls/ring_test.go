@@ -42,8 +42,8 @@ func (r *ring) gives(t *testing.T, now time.Time, keys []frames.Key, to ...e2ee.
 	return j
 }
 
-// quiet is a ring of whose keys those who are there have all.
-func quiet(t *testing.T, peers ...e2ee.Peer) *ring {
+// settled is a ring of whose keys those who are there have all.
+func settled(t *testing.T, peers ...e2ee.Peer) *ring {
 	t.Helper()
 	r := newRing(func(frames.Key) {})
 	r.begin(peers)
@@ -62,7 +62,7 @@ func (r *ring) idle(t *testing.T, now time.Time) {
 }
 
 func TestRing_coming(t *testing.T) {
-	r := quiet(t, one)
+	r := settled(t, one)
 	first := r.sender.Key()
 	r.came(at(0), two)
 	if step := r.sender.Key(); step.Chain != first.Chain || step.Step != 1 {
@@ -77,7 +77,7 @@ func TestRing_coming(t *testing.T) {
 }
 
 func TestRing_leaving(t *testing.T) {
-	r := quiet(t, one, two, three)
+	r := settled(t, one, two, three)
 	first := r.sender.Key()
 	r.left(at(0), three)
 	j := r.gives(t, at(0), []frames.Key{first, *r.next}, one, two)
@@ -97,7 +97,7 @@ func TestRing_leaving(t *testing.T) {
 
 // Somebody's key does not arrive: the others wait for 2 s, and whoever left reads no longer.
 func TestRing_leaving_while_somebody_is_away(t *testing.T) {
-	r := quiet(t, one, two, three)
+	r := settled(t, one, two, three)
 	first := r.sender.Key()
 	r.left(at(0), three)
 	r.done(at(100), r.gives(t, at(0), []frames.Key{first, *r.next}, one, two), nil, errors.New("away"))
@@ -116,7 +116,7 @@ func TestRing_leaving_while_somebody_is_away(t *testing.T) {
 
 // Others leave all the time: that puts the end off for nobody.
 func TestRing_leaving_again_and_again(t *testing.T) {
-	r := quiet(t, one, two, three)
+	r := settled(t, one, two, three)
 	first := r.sender.Key()
 	for ms := 0; ms < 2000; ms += 400 {
 		r.tick(at(ms))
@@ -135,7 +135,7 @@ func TestRing_leaving_again_and_again(t *testing.T) {
 
 // Who comes while a chain is about to be used is given both.
 func TestRing_coming_and_leaving(t *testing.T) {
-	r := quiet(t, one, two)
+	r := settled(t, one, two)
 	r.left(at(0), two)
 	r.done(at(1), r.gives(t, at(0), []frames.Key{r.sender.Key(), *r.next}, one), nil, nil)
 	r.came(at(400), three)
@@ -152,7 +152,7 @@ func TestRing_coming_and_leaving(t *testing.T) {
 }
 
 func TestRing_refusals(t *testing.T) {
-	r := quiet(t)
+	r := settled(t)
 	r.came(at(0), one)
 	r.came(at(0), two)
 	refused := map[e2ee.Peer]error{two: e2ee.ErrUnsigned}
@@ -186,7 +186,7 @@ func TestRing_refusals(t *testing.T) {
 
 // Who is not judged yet waits, and lets others pass.
 func TestRing_judging(t *testing.T) {
-	r := quiet(t)
+	r := settled(t)
 	r.came(at(0), one)
 	r.came(at(0), two)
 	j, due := r.due(at(0), func(user wire.UserID) bool { return user == two.User })
@@ -199,7 +199,7 @@ func TestRing_judging(t *testing.T) {
 
 // A step that 16 divides goes to all; and a chain ends with its last step, which who comes after is not given.
 func TestRing_many_come(t *testing.T) {
-	r := quiet(t, one)
+	r := settled(t, one)
 	chain := r.sender.Key().Chain
 	for n := 1; n <= frames.LastStep; n++ {
 		peer := e2ee.Peer{User: "many", Device: wire.DeviceID(rune('A' + n))}

@@ -1,9 +1,10 @@
-package calls
+package callstest
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"testing"
 
@@ -13,24 +14,53 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"secureconnect/services/internal/wire"
 )
 
+// The payload types of services/video/PROTOCOL.md.
+const (
+	payloadOpus = 111
+	payloadVP8  = 96
+	payloadRTX  = 97
+)
+
+var (
+	codecOpus = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2}
+	codecVP8  = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}}}
+	codecRTX  = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeRTX, ClockRate: 90000, SDPFmtpLine: fmt.Sprintf("apt=%d", payloadVP8)}
+)
+
+func mediaEngine() (*webrtc.MediaEngine, error) {
+	m := &webrtc.MediaEngine{}
+	audio, video := webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo
+	err := errors.Join(
+		m.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: codecOpus, PayloadType: payloadOpus}, audio),
+		m.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: codecVP8, PayloadType: payloadVP8}, video),
+		m.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: codecRTX, PayloadType: payloadRTX}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRTPStreamIDURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
+	)
+	return m, err //nolint:wrapcheck // whoever asks says for what
+}
+
 // forwarder is the smallest SFU: each of its slots carries one track for ever, and each track what comes first of it. It is ICE lite, with
 // one host candidate on loopback.
 type forwarder struct {
-	t *testing.T
-
-	places int // slots of a participant
+	t      testing.TB
+	places int                                    // slots of a participant
+	passes func(from, to wire.ParticipantID) bool // nil: everything does
 
 	mu    sync.Mutex
 	desks map[wire.ParticipantID]*desk
 }
 
-func newForwarder(t *testing.T, places int) *forwarder {
-	return &forwarder{t: t, places: places, desks: map[wire.ParticipantID]*desk{}}
+func newForwarder(t testing.TB, places int, passes func(from, to wire.ParticipantID) bool) *forwarder {
+	return &forwarder{t: t, places: places, passes: passes, desks: map[wire.ParticipantID]*desk{}}
 }
 
 // desk is one participant's two connections.
@@ -57,8 +87,8 @@ type carrier struct {
 	from  func() // asks the sender for a key frame
 }
 
-func (f *forwarder) connection(up bool) *webrtc.PeerConnection {
-	engine, err := mediaEngine(up)
+func (f *forwarder) connection() *webrtc.PeerConnection {
+	engine, err := mediaEngine()
 	if err != nil {
 		f.t.Error(err)
 	}
@@ -87,7 +117,7 @@ func (f *forwarder) connection(up bool) *webrtc.PeerConnection {
 func (f *forwarder) sit(id wire.ParticipantID, echo bool, slots func([]wire.Slot)) *desk {
 	d := &desk{
 		forwarder: f, id: id, echo: echo, slots: slots, sources: map[string]string{}, carried: map[wire.TrackID]*carrier{},
-		free: map[webrtc.RTPCodecType][]*carrier{}, whole: map[string]int{}, up: f.connection(true), down: f.connection(false),
+		free: map[webrtc.RTPCodecType][]*carrier{}, whole: map[string]int{}, up: f.connection(), down: f.connection(),
 	}
 	d.up.OnTrack(d.forward)
 	for i := range f.places {
@@ -129,6 +159,13 @@ func (d *desk) listen(c *carrier) {
 			}
 		}
 	}
+}
+
+// counted are the frames of video that have come, by layer.
+func (d *desk) counted() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.whole)
 }
 
 func (d *desk) leave() {
@@ -232,7 +269,7 @@ func (f *forwarder) audience(of *desk) (others []*desk) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, d := range f.desks {
-		if d != of || d.echo {
+		if (d != of || d.echo) && (f.passes == nil || f.passes(of.id, d.id)) {
 			others = append(others, d)
 		}
 	}
