@@ -18,7 +18,14 @@ const encodings: Record<Source, RTCRtpEncodingParameters[]> = {
   screen: [{ maxBitrate: 2_000_000, maxFramerate: 15 }],
 };
 
-interface Sending { transceiver: RTCRtpTransceiver; muted: boolean }
+// A browser makes fewer of small pictures, and leaves the largest out: then the ones it makes are the larger.
+function scalesFor(track: MediaStreamTrack): number[] {
+  const { width = 1280, height = 720 } = track.getSettings();
+  if (width * height >= 900 * 500) return [4, 2, 1];
+  return width * height >= 480 * 270 ? [2, 1] : [1];
+}
+
+interface Sending { transceiver: RTCRtpTransceiver; muted: boolean; scales: number[]; wanted: string[] | null }
 
 export class Up {
   readonly pc: RTCPeerConnection;
@@ -37,13 +44,24 @@ export class Up {
     const transceiver = this.pc.addTransceiver(track ?? kind, { direction: "sendonly", sendEncodings: encodings[source] });
     this.cipher.seal(transceiver.sender, kind);
     prefer(transceiver, kind);
-    this.sending.set(source, { transceiver, muted });
+    this.sending.set(source, { transceiver, muted, scales: [], wanted: null });
+    this.fit(source, track);
   }
 
   has(source: Source) { return this.sending.has(source); }
   mid(source: Source) { return this.sending.get(source)?.transceiver.mid ?? null; }
 
-  async replace(source: Source, track: MediaStreamTrack | null) { await this.sending.get(source)?.transceiver.sender.replaceTrack(track); }
+  async replace(source: Source, track: MediaStreamTrack | null) {
+    this.fit(source, track);
+    await this.sending.get(source)?.transceiver.sender.replaceTrack(track);
+  }
+
+  private fit(source: Source, track: MediaStreamTrack | null) {
+    const sending = this.sending.get(source);
+    if (!sending || source !== "camera" || !track) return;
+    sending.scales = scalesFor(track);
+    this.arrange(sending);
+  }
 
   muted(source: Source) { return this.sending.get(source)?.muted ?? true; }
 
@@ -69,12 +87,23 @@ export class Up {
   async answered(sdp: string) { await this.pc.setRemoteDescription({ type: "answer", sdp }); }
 
   // Lets the layers that nobody wants rest.
-  layers(mid: string, active: string[]) {
-    const sender = [...this.sending.values()].find(({ transceiver }) => transceiver.mid === mid)?.transceiver.sender;
-    if (!sender) return;
+  layers(mid: string, wanted: string[]) {
+    const sending = [...this.sending.values()].find(({ transceiver }) => transceiver.mid === mid);
+    if (!sending) return;
+    sending.wanted = wanted;
+    this.arrange(sending);
+  }
+
+  private arrange({ transceiver: { sender }, scales, wanted }: Sending) {
     this.changes = this.changes.then(async () => {
       const parameters = sender.getParameters();
-      for (const encoding of parameters.encodings) if (encoding.rid) encoding.active = active.includes(encoding.rid);
+      const most = scales.length - 1;
+      const active = wanted?.map((rid) => Math.min(most, parameters.encodings.findIndex((encoding) => encoding.rid === rid)));
+      for (const [i, encoding] of parameters.encodings.entries()) {
+        if (!encoding.rid) continue;
+        encoding.scaleResolutionDownBy = scales[i] ?? 1;
+        encoding.active = i <= most && (active?.includes(i) ?? true);
+      }
       await sender.setParameters(parameters);
     }).catch(() => {}); // closed meanwhile
   }
