@@ -15,8 +15,8 @@ const patience = 4000;
 
 export function diagnose({ serverAway, waiting, connections }: Facts): Trouble | null {
   if (serverAway > patience) return "server";
-  if (waiting <= patience) return null;
   const broken = connections.filter(({ connected }) => !connected);
+  if (waiting <= patience || broken.length === 0) return null;
   if (broken.some(({ answered }) => answered.length > 0)) return "media"; // the relay does what it should
   if (broken.some(({ refused }) => refused)) return "credentials";
   if (broken.some(({ full }) => full)) return "full";
