@@ -6,7 +6,8 @@ import type { Ice, OfferedTrack, Source } from "./wire";
 
 const kinds: Record<Source, Kind> = { microphone: "audio", camera: "video", screen: "video", screen_audio: "audio" };
 
-// Three pictures of one camera, of which everybody gets the largest they have room for. A screen is one: its words must be sharp.
+// Three pictures of one camera, of which everybody gets the largest they have room for; of a screen two, so that its words are sharp where
+// they can be, and there where they cannot.
 const encodings: Record<Source, RTCRtpEncodingParameters[]> = {
   microphone: [{ maxBitrate: 40_000, networkPriority: "high", priority: "high" }],
   screen_audio: [{ maxBitrate: 96_000 }],
@@ -15,11 +16,15 @@ const encodings: Record<Source, RTCRtpEncodingParameters[]> = {
     { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
     { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_500_000 },
   ],
-  screen: [{ maxBitrate: 2_000_000, maxFramerate: 15 }],
+  screen: [
+    { rid: "q", scaleResolutionDownBy: 2, maxBitrate: 350_000, maxFramerate: 5 },
+    { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 2_000_000, maxFramerate: 15 },
+  ],
 };
 
 // A browser makes fewer of small pictures, and leaves the largest out: then the ones it makes are the larger.
-function scalesFor(track: MediaStreamTrack): number[] {
+function scalesFor(source: Source, track: MediaStreamTrack): number[] {
+  if (source === "screen") return [2, 1];
   const { width = 1280, height = 720 } = track.getSettings();
   if (width * height >= 900 * 500) return [4, 2, 1];
   return width * height >= 480 * 270 ? [2, 1] : [1];
@@ -58,8 +63,8 @@ export class Up {
 
   private fit(source: Source, track: MediaStreamTrack | null) {
     const sending = this.sending.get(source);
-    if (!sending || source !== "camera" || !track) return;
-    sending.scales = scalesFor(track);
+    if (!sending || kinds[source] === "audio" || !track) return;
+    sending.scales = scalesFor(source, track);
     this.arrange(sending);
   }
 
