@@ -138,6 +138,7 @@ export class Call {
   }
 
   leave() {
+    if (this.phase.value === "over") return; // what goes on elsewhere is not this page's to end
     if (this.socket.open) this.socket.tell({ type: "leave" });
     else void this.around.hangUp().catch(() => {});
     this.end("left");
@@ -335,17 +336,11 @@ export class Call {
     const now = performance.now(), { up, down } = connections.judge(now);
     if (up === "rejoin" || down === "rejoin") return this.rejoin();
     if (up !== "restart" && down !== "restart") return;
-    this.socket.probe(); // what ended one has often ended the other
-    if (up === "restart") {
-      connections.upLeg.restart(now);
-      connections.up.relays.restart();
-      void this.negotiate(true);
-    }
-    if (down === "restart") {
-      connections.downLeg.restart(now);
-      connections.down.relays.restart();
-      this.socket.tell({ type: "restart" });
-    }
+    // What ended one has ended the other as well, and often the socket; not each of them is found out as soon.
+    this.socket.probe();
+    connections.restart(now);
+    void this.negotiate(true);
+    this.socket.tell({ type: "restart" });
   }
 
   private rejoin() {

@@ -27,6 +27,12 @@ export class Connections {
 
   judge(now: number): { up: Step; down: Step } { return { up: this.upLeg.judge(now), down: this.downLeg.judge(now) }; }
 
+  // Both are about to be restarted.
+  restart(now: number) {
+    for (const leg of [this.upLeg, this.downLeg]) leg.restart(now);
+    for (const { relays } of [this.up, this.down]) relays.restart();
+  }
+
   // Both have worked.
   get stood() { return this.upLeg.up && this.downLeg.up; }
 

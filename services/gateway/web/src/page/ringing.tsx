@@ -1,7 +1,7 @@
 // A call that comes: who calls, and where, and what to say to that. It takes no focus from whoever is writing.
 import { useEffect } from "preact/hooks";
 import type { Chat, OngoingCall } from "../protocol";
-import { answer, callIn, decline, mine, minimized, obstacle, place, ringing, stateOf } from "./calling";
+import { answer, callIn, decline, mine, obstacle, place, ringing, stateOf } from "./calling";
 import { state } from "./core";
 import { nameOf, others, titleOf } from "./format";
 import { Icon } from "./icons";
@@ -58,11 +58,7 @@ export function CallButtons({ chat }: { chat: Chat }) {
 // Above the messages while a call goes on there.
 export function CallBanner({ chat }: { chat: Chat }) {
   const call = callIn(chat.id);
-  if (!call || call.members.length === 0) return null;
-  if (mine.value?.call.id === call.id) {
-    if (!minimized.value) return null;
-    return <Banner sentence={text("youAreInCall")}><button type="button" class="quiet" onClick={() => { minimized.value = false; }}>{text("expand")}</button></Banner>;
-  }
+  if (!call || call.members.length === 0 || mine.value?.call.id === call.id) return null;
   const me = stateOf(call, state.me.value?.id);
   if (me?.state === "ringing") return null; // it says so itself
   const there = call.members.filter((member) => member.state === "joined").map(({ id }) => nameOf(id));
@@ -73,7 +69,7 @@ export function CallBanner({ chat }: { chat: Chat }) {
       {obstacle.value
         ? <span class="trouble">{text(obstacle.value)}</span>
         : <Action id="join-call" disabled={mine.value !== null} run={() => answer(call, "audio")}>{text(elsewhere ? "moveHere" : "joinCall")}</Action>}
-      {!obstacle.value && !elsewhere && <Action kind="quiet" id="join-video" disabled={mine.value !== null} run={() => answer(call, "video")}>{text("joinVideo")}</Action>}
+      {!obstacle.value && <Action kind="quiet" id="join-video" disabled={mine.value !== null} run={() => answer(call, "video")}>{text(elsewhere ? "answerVideo" : "joinVideo")}</Action>}
     </Banner>
   );
 }
