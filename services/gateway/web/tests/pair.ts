@@ -5,7 +5,7 @@ import { accounts } from "./platform";
 
 const [first, second] = accounts as [Person["account"], Person["account"]];
 
-async function acquaint(linh: Person, mai: Person) {
+export async function acquaint(linh: Person, mai: Person) {
   await linh.press(/^People/);
   await linh.page.getByLabel("Find people").fill(mai.account.name);
   await linh.press("Add contact");

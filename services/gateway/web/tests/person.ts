@@ -1,5 +1,6 @@
 // A person at a device, who knows the client by what it says and shows.
 import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, type WebSocket } from "@playwright/test";
+import { prepare } from "./call";
 import { Line, url } from "./platform";
 
 export interface Account { name: string; password: string }
@@ -21,6 +22,7 @@ export class Person {
   static async at(browser: Browser, appHost: string, account: Account, options: BrowserContextOptions = {}): Promise<Person> {
     const line = await Line.open();
     const context = await browser.newContext({ baseURL: url, locale: "en-US", ...options, proxy: { server: line.address } });
+    await prepare(context);
     await context.addCookies([{ name: "sc_app", value: appHost, url, httpOnly: true, secure: true }]);
     return new Person(account, context, await context.newPage(), line);
   }

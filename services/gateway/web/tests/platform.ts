@@ -7,12 +7,14 @@ import { promisify } from "node:util";
 // SECURECONNECT_URL is the client's address; SECURECONNECT_EDGE says where its name leads, as a hosts line would, and
 // SECURECONNECT_PIN which public key its certificates come from. SECURECONNECT_ACCOUNTS are accounts nobody has used
 // yet: name:password, parted by blanks. SECURECONNECT_NODE is the container that plays app-01. SECURECONNECT_FRIEND is somebody
-// who has asked the first of the accounts to be a contact, and answers as services/e2e/friend_test.go says.
-const { SECURECONNECT_URL, SECURECONNECT_EDGE = "", SECURECONNECT_PIN, SECURECONNECT_ACCOUNTS = "", SECURECONNECT_NODE = "", SECURECONNECT_FRIEND = "" } = process.env;
+// who has asked the first of the accounts to be a contact, and answers as services/e2e/friend_test.go says. SECURECONNECT_TURN is where the
+// name of the TURN server leads, and SECURECONNECT_TURN_NODE the container that plays its host.
+const { SECURECONNECT_URL, SECURECONNECT_EDGE = "", SECURECONNECT_PIN, SECURECONNECT_ACCOUNTS = "", SECURECONNECT_NODE = "", SECURECONNECT_FRIEND = "", SECURECONNECT_TURN = "", SECURECONNECT_TURN_NODE = "" } = process.env;
 
 export const url = SECURECONNECT_URL ?? "https://chat.secureconnect.com";
 export const pin = SECURECONNECT_PIN;
 export const friend = SECURECONNECT_FRIEND;
+export const turn = { name: new URL(url).hostname.replace("chat.", "turn."), address: SECURECONNECT_TURN };
 export const accounts = SECURECONNECT_ACCOUNTS.split(" ").filter(Boolean).map((account) => {
   const [name, password] = account.split(":") as [string, string];
   return { name, password };
@@ -20,6 +22,14 @@ export const accounts = SECURECONNECT_ACCOUNTS.split(" ").filter(Boolean).map((a
 
 // Takes app-01 the power, and gives it back.
 export const appHost = (what: "kill" | "start") => promisify(execFile)("docker", [what, SECURECONNECT_NODE]);
+
+// Lets no packet of UDP from here to the TURN server, or lets them through again.
+export async function udp(what: "cut" | "mend") {
+  const nft = (...rule: string[]) => promisify(execFile)("docker", ["exec", SECURECONNECT_TURN_NODE, "nft", ...rule]);
+  if (what === "mend") return void await nft("delete", "table", "inet", "cut");
+  await nft("add table inet cut; add chain inet cut in { type filter hook prerouting priority -300; }; add chain inet cut out { type filter hook output priority -300; }; " +
+    "add rule inet cut in udp dport 3478 drop; add rule inet cut out udp sport 3478 drop");
+}
 
 // Something that a test opens, and that others wait for.
 export function gate() {
@@ -38,7 +48,7 @@ export class Line {
     this.server.on("connect", (request, near: Socket, head: Buffer) => {
       if (this.down) return near.destroy();
       const [name, port] = request.url!.split(":") as [string, string];
-      const [host, edgePort] = SECURECONNECT_EDGE ? SECURECONNECT_EDGE.split(":") : [name];
+      const [host, edgePort] = name === turn.name && turn.address ? [turn.address] : SECURECONNECT_EDGE ? SECURECONNECT_EDGE.split(":") : [name];
       const far = connect(Number(edgePort ?? port), host);
       far.once("connect", () => {
         near.write("HTTP/1.1 200 OK\r\n\r\n");
