@@ -307,7 +307,7 @@ def size_problems(facts, values):
     if facts["memory_mb"] < values["memory_needed_mb"]:
         yield (
             f"has {facts['memory_mb']} MiB of memory, and its parts are given {values['memory_needed_mb']}: "
-            "lower sql_memory_mb, cassandra_heap_mb, redis_memory_mb, minio_memory_mb or coturn_total_quota"
+            "lower sql_memory_mb, cassandra_heap_mb, redis_memory_mb, minio_memory_mb, coturn_total_quota or video_memory_mb"
         )
     if facts["disk_free_mb"] < values["disk_free_mb"]:
         yield f"has {facts['disk_free_mb']} MiB free below /var/lib; {values['disk_free_mb']} are needed (disk_free_mb)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 
 
 def image_ref(part, sources, registry, manifest):
@@ -56,12 +58,25 @@ def gateways(addresses, hosts, port):
     return [{"name": host, "address": f"{addresses[host]}:{port}"} for host in hosts]
 
 
+def at_least(live, wanted):
+    """Kernel settings that are no smaller than wanted: what a host has more of, it keeps."""
+    return {name: str(max(least, int(live.get(name) or 0))) for name, least in wanted.items()}
+
+
+def below(checksums, folder):
+    """One checksum of the files of a folder, from the checksums of all files by their paths."""
+    mine = sorted((path, value) for path, value in checksums.items() if path.startswith(folder + "/"))
+    return hashlib.sha256(json.dumps(mine).encode()).hexdigest()
+
+
 class FilterModule:
     def filters(self):
         return {
             "parts_of": parts_of,
             "collapsed": collapsed,
             "gateways": gateways,
+            "at_least": at_least,
+            "below": below,
             "host_ports": host_ports,
             "image_ref": image_ref,
             "described_host": described_host,

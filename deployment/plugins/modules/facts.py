@@ -23,7 +23,7 @@ short_description: Reads what a deployment must know of a host, in one call
 description: System, memory, disk, addresses, ports in use, packages, kernel settings, Docker, the ssh session.
 options:
   address: {description: The address the host should have., type: str, required: true}
-  ports: {description: The ports wanted here with proto and port., type: list, elements: dict}
+  ports: {description: The ports wanted here with proto and port and sometimes address., type: list, elements: dict}
   packages: {description: Packages to look for., type: list, elements: str}
   sysctls: {description: Kernel settings to read., type: list, elements: str}
   fingerprint_file: {description: Where the fingerprint of this host's secrets is., type: path, required: true}
@@ -135,9 +135,11 @@ def our_containers(root):
 
 def taken(ports, address, root):
     """The wanted ports that somebody else holds, with who it is."""
-    wanted = {(entry["proto"], int(entry["port"])) for entry in ports}
-    reaching = {address, "0.0.0.0", "::", "::ffff:" + address}
-    hits = [one for one in listeners() if (one[0], one[2]) in wanted and one[1] in reaching]
+    wanted = {}
+    for entry in ports:
+        at = entry.get("address", address)
+        wanted.setdefault((entry["proto"], int(entry["port"])), set()).update((at, "0.0.0.0", "::", "::ffff:" + at))
+    hits = [one for one in listeners() if one[1] in wanted.get((one[0], one[2]), ())]
     if not hits:
         return []
     containers, published = our_containers(root)

@@ -35,6 +35,12 @@ class PortsTest(unittest.TestCase):
         with mock.patch.object(facts, "our_containers", return_value=([], set())):
             self.assertEqual(facts.taken(self.wanted, "192.0.2.1", "/opt/x"), [])
 
+    def test_a_port_wanted_on_loopback_is_looked_for_there(self):
+        wanted = [dict(self.wanted[0], address="127.0.0.1")]
+        with mock.patch.object(facts, "our_containers", return_value=([], set())):
+            self.assertEqual([one["port"] for one in facts.taken(wanted, "192.0.2.1", "/opt/x")], [self.port])
+            self.assertEqual(facts.taken([dict(wanted[0], address="127.0.0.2")], "127.0.0.1", "/opt/x"), [])
+
     def test_our_own_container_may_have_it(self):
         with mock.patch.object(facts, "our_containers", return_value=([], {self.port})), mock.patch.object(
             facts, "owner_of", return_value=("1", "docker-proxy")

@@ -182,6 +182,17 @@ class HostsTest(unittest.TestCase):
 
 
 class WiringTest(unittest.TestCase):
+    def test_a_host_keeps_larger_kernel_settings(self):
+        live = {"rmem": "212992", "wmem": "8388608", "other": "1"}
+        wanted = {"rmem": 4194304, "wmem": 4194304, "absent": 7}
+        self.assertEqual(wiring.at_least(live, wanted), {"rmem": "4194304", "wmem": "8388608", "absent": "7"})
+
+    def test_a_folder_has_one_checksum_of_its_own(self):
+        files = {"secrets/a/x": "1", "secrets/a/y": "2", "secrets/ab/x": "3"}
+        mine = wiring.below(files, "secrets/a")
+        self.assertEqual(mine, wiring.below(dict(files, **{"secrets/ab/x": "4"}), "secrets/a"))
+        self.assertNotEqual(mine, wiring.below(dict(files, **{"secrets/a/y": "3"}), "secrets/a"))
+
     def test_overlapping_networks_are_joined_family_by_family(self):
         joined = wiring.collapsed(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::1", "192.0.2.7"])
         self.assertEqual(joined, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::1/128"])
