@@ -81,7 +81,7 @@ func (a *app) rotateCommand(passwordFile *string) *cobra.Command {
 			if err := a.carryOutSecret(cmd.Context(), "rotate", options, plan.Rotate); err != nil {
 				return err
 			}
-			a.print("Next: deploy apply -i %[1]s; ten minutes later deploy secrets retire %[2]s -i %[1]s, and apply once more.\n", a.inventory, args[0])
+			a.print("Next: `deploy apply -i %[1]s`; ten minutes later `deploy secrets retire %[2]s -i %[1]s`, and apply once more.\n", a.inventory, args[0])
 			return nil
 		},
 	}
@@ -102,7 +102,7 @@ func (a *app) retireCommand(passwordFile *string) *cobra.Command {
 			if err := a.carryOutSecret(cmd.Context(), "retire", options, plan.Retire); err != nil {
 				return err
 			}
-			a.print("Next: deploy apply -i %s.\n", a.inventory)
+			a.print("Next: `deploy apply -i %s`.\n", a.inventory)
 			return nil
 		},
 	}
