@@ -17,7 +17,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser starts headless Chromium that resolves the public names to the system's edge, as hosts lines would, and trusts its CA.
+// browser starts headless Chromium that resolves the public names to the system's edge, as hosts lines would, and trusts its CA. For
+// calls it asks for a TURN server's name with a dot behind it.
 func browser(t *testing.T, s *system, edge string) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -25,7 +26,7 @@ func browser(t *testing.T, s *system, edge string) context.Context {
 		chromedp.NoSandbox,
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("host-resolver-rules", "MAP *.secureconnect.com "+edge+", EXCLUDE localhost"),
+		chromedp.Flag("host-resolver-rules", "MAP turn.secureconnect.com* "+s.prefix+".14, MAP *.secureconnect.com "+edge+", EXCLUDE localhost"),
 		chromedp.Flag("ignore-certificate-errors-spki-list", s.pin(t)),
 	)
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)

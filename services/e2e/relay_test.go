@@ -8,6 +8,7 @@ import (
 	"crypto/sha1" // what TURN's REST credentials are made with
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/pion/stun/v4"
 	"gopkg.in/yaml.v3"
 )
@@ -40,23 +42,28 @@ const (
 func strangers(prefix string) (found []netip.Addr) {
 	for _, text := range []string{
 		"0.0.0.0", "0.255.255.255", "1.2.3.4", "10.0.0.1", "10.255.255.255", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254",
-		"172.16.0.1", "172.17.0.1", "172.29.0.1", "172.30.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.0.1",
+		"172.16.0.1", "172.17.0.1", "172.29.0.1", "172.30.0.1", "172.31.255.255", "192.0.0.8", "192.0.0.170", "192.0.2.1", "192.31.196.1",
+		"192.52.193.1", "192.88.99.1", "192.168.0.1", "192.175.48.1",
 		"192.168.255.255", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
 		prefix + ".0", prefix + ".1", prefix + ".10", prefix + ".13", prefix + ".14", prefix + ".15", prefix + ".255",
-		"::", "::1", "fe80::1", "fc00::1", "fd00::1", "ff02::1", "ff05::2", "2001:db8::1", "2001::1", "2606:4700::1111",
+		"::", "::1", "100::1", "fe80::1", "fec0::1", "fc00::1", "fd00::1", "ff02::1", "ff05::2", "2001:db8::1", "2001::1", "2606:4700::1111",
 	} {
 		found = append(found, netip.MustParseAddr(text))
 	}
 	for _, text := range []string{"127.0.0.1", "169.254.169.254", prefix + ".13", prefix + ".11"} {
 		four := netip.MustParseAddr(text).As4()
-		for _, begins := range []string{"::ffff:0:0", "::", "64:ff9b::", "64:ff9b:1::"} { // mapped, compatible, NAT64 (RFC 6052, 8215)
+		within := func(begins string, at int, four [4]byte) {
 			six := netip.MustParseAddr(begins).As16()
-			copy(six[12:], four[:])
+			copy(six[at:], four[:])
 			found = append(found, netip.AddrFrom16(six))
 		}
-		six := netip.MustParseAddr("2002::").As16() // 6to4
-		copy(six[2:], four[:])
-		found = append(found, netip.AddrFrom16(six))
+		// Mapped, compatible, translated (RFC 7915), NAT64 (RFC 6052, 8215), ISATAP (RFC 5214).
+		for _, begins := range []string{"::ffff:0:0", "::", "::ffff:0:0:0", "64:ff9b::", "64:ff9b:1::", "fe80::5efe:0:0"} {
+			within(begins, 12, four)
+		}
+		within("2002::", 2, four)                                             // 6to4
+		within("2001::", 4, four)                                             // Teredo's server (RFC 4380 §4)
+		within("2001::", 12, [4]byte{^four[0], ^four[1], ^four[2], ^four[3]}) // and its client
 	}
 	return found
 }
@@ -99,6 +106,15 @@ func relaysToAppHostsOnly(t *testing.T, s *system) {
 			t.Errorf("answered %d %v", code, err)
 		}
 	})
+	t.Run("a connection over TCP", func(t *testing.T) {
+		a := dialTURN(t, s, "tcp", secret, "connect")
+		a.mustAllocate(t)
+		for _, peer := range []netip.Addr{apps[0], netip.MustParseAddr(s.prefix + ".13")} {
+			if code, err := a.ask(stun.MethodConnect, peerAddress(peer)); err != nil || code == 0 {
+				t.Errorf("%s: answered %d %v", peer, code, err)
+			}
+		}
+	})
 	t.Run("a relay of IPv6", func(t *testing.T) {
 		a := dialTURN(t, s, "udp", secret, "six")
 		if code, err := a.allocate(protoUDP, familyIPv6); err != nil || code != int(stun.CodeAddrFamilyNotSupported) {
@@ -118,6 +134,40 @@ func relaysToAppHostsOnly(t *testing.T, s *system) {
 			t.Errorf("one too many: answered %d %v", code, err)
 		}
 	})
+}
+
+// gathers asks a browser for its candidates by a TURN server, and says what it finds.
+const gathers = `new Promise(done => {
+	const connection = new RTCPeerConnection({iceTransportPolicy: "relay", iceServers: [%s]});
+	const problems = [];
+	connection.onicecandidateerror = e => problems.push(e.errorCode + " " + e.errorText);
+	connection.onicecandidate = e => {
+		if (e.candidate === null) done("none: " + problems.join(", "));
+		else if (e.candidate.type === "relay") done(e.candidate.address);
+	};
+	connection.createDataChannel("");
+	connection.setLocalDescription();
+	setTimeout(() => done("nothing within 10 s: " + problems.join(", ")), 10_000);
+})`
+
+// A browser's own way in: it resolves the name, and trusts the certificate by the chain that is served.
+func relaysForBrowsers(t *testing.T, s *system) {
+	page := browser(t, s, s.prefix+".10")
+	username, password := credential(s.turnSecret(t), "browser", 10*time.Minute)
+	for _, url := range []string{
+		"turn:turn.secureconnect.com:3478?transport=udp",
+		"turn:turn.secureconnect.com:3478?transport=tcp",
+		"turns:turn.secureconnect.com:5349?transport=tcp",
+	} {
+		server, err := json.Marshal(map[string]string{"urls": url, "username": username, "credential": password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := read(t, page, chromedp.Evaluate[string](fmt.Sprintf(gathers, server), chromedp.EvalAwaitPromise))
+		if want := s.prefix + ".14"; found != want {
+			t.Errorf("by %s a browser is relayed from %q, want %q", url, found, want)
+		}
+	}
 }
 
 // refusesPeer: forbidden, or of a family that the allocation does not relay to (RFC 8656 §9.2).
@@ -157,10 +207,8 @@ func dialTURN(t *testing.T, s *system, way, secret, user string) *turnClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &turnClient{conn: conn, username: strconv.FormatInt(time.Now().Add(10*time.Minute).Unix(), 10) + ":" + user, channel: 0x4000}
-	mac := hmac.New(sha1.New, []byte(secret))
-	mac.Write([]byte(c.username))
-	c.password = base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	c := &turnClient{conn: conn, channel: 0x4000}
+	c.username, c.password = credential(secret, user, 10*time.Minute)
 	t.Cleanup(func() {
 		_, _ = c.ask(stun.MethodRefresh, attribute(stun.AttrLifetime, 0, 0, 0, 0)) // the server takes it back by itself, later
 		_ = conn.Close()
@@ -173,6 +221,14 @@ func dialTURN(t *testing.T, s *system, way, secret, user string) *turnClient {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// credential is one of draft-uberti-behave-turn-rest-00.
+func credential(secret, user string, lasts time.Duration) (username, password string) {
+	username = strconv.FormatInt(time.Now().Add(lasts).Unix(), 10) + ":" + user
+	mac := hmac.New(sha1.New, []byte(secret))
+	mac.Write([]byte(username))
+	return username, base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
 func attribute(kind stun.AttrType, value ...byte) stun.RawAttribute {
