@@ -57,6 +57,7 @@ func TestAllInOne(t *testing.T) {
 	s.mustDeploy(t, "apply", "-i", s.name)
 	s.mustDeploy(t, "verify", "-i", s.name)
 	changesNothing(t, s)
+	rotatesTURNSecret(t, s)
 }
 
 func refusesWrongVariables(t *testing.T, s *system) {

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -175,6 +176,13 @@ func refusesPeer(code int) bool {
 	return code == int(stun.CodeForbidden) || code == int(stun.CodePeerAddrFamilyMismatch)
 }
 
+func (s *system) turnAddress() string {
+	if slices.Contains(s.hosts, "storage-01") {
+		return s.prefix + ".14"
+	}
+	return s.prefix + ".10"
+}
+
 func (s *system) turnSecret(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.inventory(), "secrets.yml"))
@@ -203,7 +211,7 @@ type turnClient struct {
 // dialTURN connects over udp or tcp and learns realm and nonce; whoever it is gives the allocation back when the test ends.
 func dialTURN(t *testing.T, s *system, way, secret, user string) *turnClient {
 	t.Helper()
-	conn, err := net.Dial(way, s.prefix+".14:3478")
+	conn, err := net.Dial(way, s.turnAddress()+":3478")
 	if err != nil {
 		t.Fatal(err)
 	}

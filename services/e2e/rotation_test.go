@@ -1,0 +1,96 @@
+//go:build lab
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pion/stun/v4"
+)
+
+// While a rotation is under way both secrets open the relay, and afterwards the old one does not. Nothing but the calls' own service is
+// started anew, and what was relayed before goes on being relayed.
+func rotatesTURNSecret(t *testing.T, s *system) {
+	file := filepath.Join(s.inventory(), "secrets.yml")
+	copied, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, before := s.turnSecret(t), s.containers(t)
+	call := dialTURN(t, s, "udp", old, "rotation")
+	call.mustAllocate(t)
+
+	s.mustDeploy(t, "secrets", "rotate", "turn", "-i", s.name)
+	s.mustDeploy(t, "apply", "-i", s.name, "--no-images", "--no-verify")
+	current, during := s.turnSecret(t), s.containers(t)
+	if current == old {
+		t.Fatal("the secret is the old one")
+	}
+	s.relayKnows(t, old, true)
+	s.relayKnows(t, current, true)
+	call.goesOn(t)
+	for _, container := range sortedDifference(before, during) {
+		if !strings.Contains(container, "/app-video-1: ") {
+			t.Errorf("a rotation starts something else anew: %s", container)
+		}
+	}
+	changesNothing(t, s)
+
+	if r := s.deploy(t, "secrets", "retire", "turn", "-i", s.name); r.code != 3 || !strings.Contains(r.stdout, "are good for") {
+		t.Errorf("retired although credentials of the old secret are good: exit %d\n%s", r.code, tail(r.stdout, 20))
+	}
+	s.mustDeploy(t, "secrets", "retire", "turn", "--at-once", "-i", s.name)
+	s.mustDeploy(t, "apply", "-i", s.name, "--no-images", "--no-verify")
+	s.relayKnows(t, old, false)
+	s.relayKnows(t, current, true)
+	call.goesOn(t)
+	if restarted := sortedDifference(during, s.containers(t)); len(restarted) > 0 {
+		t.Errorf("the end of a rotation starts something anew:\n%s", strings.Join(restarted, "\n"))
+	}
+	changesNothing(t, s)
+	s.refusesSecretsOf(t, copied)
+}
+
+// relayKnows wants the TURN server to take credentials of a secret, or to refuse them.
+func (s *system) relayKnows(t *testing.T, secret string, yes bool) {
+	t.Helper()
+	want := 0
+	if !yes {
+		want = int(stun.CodeUnauthorized)
+	}
+	if code, err := dialTURN(t, s, "udp", secret, "rotation").allocate(protoUDP, 0); err != nil || code != want {
+		t.Errorf("the TURN server answers %d %v, want %d", code, err, want)
+	}
+}
+
+// goesOn prolongs the allocation, which is no longer there where the server was started anew.
+func (c *turnClient) goesOn(t *testing.T) {
+	t.Helper()
+	if code, err := c.ask(stun.MethodRefresh, attribute(stun.AttrLifetime, 0, 0, 2, 88)); code != 0 || err != nil {
+		t.Errorf("what was allocated before is not prolonged: %d %v", code, err)
+	}
+}
+
+// refusesSecretsOf looks what becomes of another operator, who has an older copy of the file.
+func (s *system) refusesSecretsOf(t *testing.T, copied []byte) {
+	t.Helper()
+	file := filepath.Join(s.inventory(), "secrets.yml")
+	current, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.WriteFile(file, current, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if err := os.WriteFile(file, copied, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.deploy(t, "preflight", "-i", s.name); r.code != 3 || !strings.Contains(r.stdout, "is older than what these hosts run") {
+		t.Errorf("an older file: exit %d\n%s", r.code, tail(r.stdout, 20))
+	}
+}
