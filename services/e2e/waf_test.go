@@ -30,7 +30,8 @@ func switchesWAF(t *testing.T, s *system) {
 	person := s.newPerson(t, "")
 	edge := s.edgeClient(t)
 	get := func(url string) int { return status(t, edge, http.MethodGet, url, "", "") }
-	const attack = "https://api.secureconnect.com/v1/auth/login?q=1'%20or%20'1'='1"
+	const api, injection = "https://api.secureconnect.com", "?q=1'%20or%20'1'='1"
+	const attack = api + "/v1/auth/login" + injection
 
 	if got := get(attack); got == http.StatusForbidden {
 		t.Errorf("edge_waf: off answers an attack with %d", got)
@@ -45,6 +46,11 @@ func switchesWAF(t *testing.T, s *system) {
 		}
 		if got := get(attack); (got == http.StatusForbidden) != mode.refused {
 			t.Errorf("edge_waf: %s answers an attack with %d", mode.name, got)
+		}
+		for _, socket := range []string{"/v1/ws", "/v1/calls/0b8f4c1e-5d3a-4f6b-9c2d-7e8a9b0c1d2e/ws"} {
+			if got := get(api + socket + injection); got == http.StatusForbidden {
+				t.Errorf("edge_waf: %s inspects the socket %s", mode.name, socket)
+			}
 		}
 		for _, text := range ordinaryTalk {
 			if got := person.rename(t, edge, text); got != http.StatusOK {
