@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +13,8 @@ import (
 	"github.com/pion/stun/v4"
 )
 
-// While a rotation is under way both secrets open the relay, and afterwards the old one does not. Nothing but the calls' own service is
-// started anew, and what was relayed before goes on being relayed.
+// While a rotation is under way both secrets open the relay, and afterwards the old one does not; with it the TURN server gets a new
+// certificate. Nothing but the calls' own service is started anew, and what was relayed before goes on being relayed.
 func rotatesTURNSecret(t *testing.T, s *system) {
 	file := filepath.Join(s.inventory(), "secrets.yml")
 	copied, err := os.ReadFile(file)
@@ -43,10 +45,17 @@ func rotatesTURNSecret(t *testing.T, s *system) {
 		t.Errorf("retired although credentials of the old secret are good: exit %d\n%s", r.code, tail(r.stdout, 20))
 	}
 	s.mustDeploy(t, "secrets", "retire", "turn", "--at-once", "-i", s.name)
+	served := s.turnCertificate(t)
+	if err := os.Remove(filepath.Join(s.inventory(), "pki/turn.crt")); err != nil {
+		t.Fatal(err)
+	}
 	s.mustDeploy(t, "apply", "-i", s.name, "--no-images", "--no-verify")
 	s.relayKnows(t, old, false)
 	s.relayKnows(t, current, true)
 	call.goesOn(t)
+	if s.turnCertificate(t).Equal(served) {
+		t.Error("the TURN server serves its old certificate")
+	}
 	if restarted := sortedDifference(during, s.containers(t)); len(restarted) > 0 {
 		t.Errorf("the end of a rotation starts something anew:\n%s", strings.Join(restarted, "\n"))
 	}
@@ -64,6 +73,17 @@ func (s *system) relayKnows(t *testing.T, secret string, yes bool) {
 	if code, err := dialTURN(t, s, "udp", secret, "rotation").allocate(protoUDP, 0); err != nil || code != want {
 		t.Errorf("the TURN server answers %d %v, want %d", code, err, want)
 	}
+}
+
+// turnCertificate is what the TURN server shows to a client that trusts the system's CA.
+func (s *system) turnCertificate(t *testing.T) *x509.Certificate {
+	t.Helper()
+	conn, err := tls.Dial("tcp", s.turnAddress()+":5349", &tls.Config{RootCAs: s.roots(t), ServerName: "turn.secureconnect.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.ConnectionState().PeerCertificates[0]
 }
 
 // goesOn prolongs the allocation, which is no longer there where the server was started anew.
