@@ -31,6 +31,7 @@ func TestFiveServers(t *testing.T) {
 		{"the stranger finds only the public ports", strangerFindsPublicPorts},
 		{"the TURN server relays to the app hosts and to nothing else", relaysToAppHostsOnly},
 		{"a browser is relayed over UDP, TCP and TLS", relaysForBrowsers},
+		{"a broken relay ends an apply, and is named", testsRelay},
 		{"no secret is in a process, a container, a log or a run folder", leaksNoSecret},
 		{"a second apply changes nothing and restarts nothing", changesNothing},
 		{"both entry points see the same variables", entryPointsAgree},
