@@ -99,6 +99,7 @@ func TestInterfaceIsDocumented(t *testing.T) {
 type platform struct {
 	url string
 	sql *sqlstore.Store
+	tap *tap // of what the SFU sees
 }
 
 func newPlatform(t *testing.T) *platform {
@@ -130,10 +131,10 @@ func newPlatform(t *testing.T) *platform {
 	keepRunning(t, beside)
 
 	authURL := &url.URL{Scheme: "http", Host: address.String()}
-	cql := testkit.Cassandra(t)
+	cql, sees := testkit.Cassandra(t), &tap{}
 	chatURL := chatService(t, sql, cql, hints, authURL)
 	edge, err := gateway.New(log, gateway.Config{
-		Web: loopback, Redis: store, Auth: authURL, Chat: chatURL, Video: videoService(t, sql, cql, hints, authURL, chatURL),
+		Web: loopback, Redis: store, Auth: authURL, Chat: chatURL, Video: videoService(t, sql, cql, hints, authURL, chatURL, sees),
 		Host: "app-09", PublicDomain: "example.test", EdgeTLS: "off", Client: "../gateway/testdata/web",
 	})
 	if err != nil {
@@ -144,7 +145,7 @@ func newPlatform(t *testing.T) *platform {
 		t.Fatal(err)
 	}
 	keepRunning(t, edge.Run)
-	return &platform{"http://" + public.String(), sql}
+	return &platform{"http://" + public.String(), sql, sees}
 }
 
 // chatService runs chat and tells where.
@@ -173,7 +174,7 @@ func chatService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints *
 }
 
 // videoService runs video and tells where.
-func videoService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints *redis.Client, authURL, chatURL *url.URL) *url.URL {
+func videoService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints *redis.Client, authURL, chatURL *url.URL, sees *tap) *url.URL {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if _, err := video.Schema.MigrateIn(t.Context(), log, sql, cql); err != nil {
@@ -184,7 +185,7 @@ func videoService(t *testing.T, sql *sqlstore.Store, cql *cqlstore.Store, hints 
 	if err != nil {
 		t.Fatal(err)
 	}
-	media, err := sfu.New(sfu.Options{Log: log, Conn: port, Address: here})
+	media, err := sfu.New(sfu.Options{Log: log, Conn: port, Address: here, Tap: sees.take})
 	if err != nil {
 		t.Fatal(err)
 	}
