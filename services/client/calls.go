@@ -18,6 +18,8 @@ type (
 	CallMember  = wire.CallMember
 	CallRecord  = wire.CallRecord
 	CallHistory = wire.CallHistory
+	CallKey     = wire.CallKey
+	ICE         = wire.ICE
 )
 
 const pathCalls = "/v1/calls"

@@ -57,7 +57,7 @@ func reachesFigures(t *testing.T, s *system) {
 		only []string
 		most float64
 	}{
-		{"deploy verify of edges, ports, login and relay, seconds", []string{"--only", "edges,ports,login,relay"}, 20},
+		{"deploy verify of edges, ports, login and call, seconds", []string{"--only", "edges,ports,login,call"}, 25},
 		{"deploy verify, seconds", nil, 40},
 	} {
 		var took float64

@@ -145,6 +145,12 @@ func (c *Call) Leave(ctx context.Context) error {
 	return nil
 }
 
+// ICE is what the platform has said of the TURN server, with the credentials it gave last.
+func (c *Call) ICE() (ice wire.ICE) {
+	c.ask(func() { ice = c.ice })
+	return ice
+}
+
 // Over is closed when the call is over for this device, whoever ended it.
 func (c *Call) Over() <-chan struct{} { return c.over }
 

@@ -34,6 +34,7 @@ type room struct {
 	call    wire.Call
 	host    string
 	fence   int64
+	ice     wire.ICE
 	servers []webrtc.ICEServer
 	wanted  map[wire.TrackID]string
 
@@ -207,7 +208,7 @@ func (c *Call) signedIn(now time.Time, ready client.Ready) {
 
 // use takes fresh credentials for the TURN server: what is restarted from now on is relayed with them.
 func (c *Call) use(fresh wire.ICE) {
-	c.servers = c.relays.servers(fresh)
+	c.ice, c.servers = fresh, c.relays.servers(fresh)
 	if c.seat == nil {
 		return
 	}

@@ -21,7 +21,7 @@ import (
 func climbBlind(ctx context.Context, s *site, p *proofs) {
 	g := &guests{site: s}
 	defer g.leave(ctx, p)
-	b := &blind{talk: talk{site: s}, secret: "verify-secret-" + random(12), clear: "verify-clear-" + random(12), began: time.Now()}
+	b := &blind{talk: &talk{site: s}, secret: "verify-secret-" + random(12), clear: "verify-clear-" + random(12), began: time.Now()}
 	defer b.hangUp()
 	apps := s.Groups["app"]
 	log := "docker compose logs chat auth on " + listing(apps)
@@ -39,11 +39,22 @@ func climbBlind(ctx context.Context, s *site, p *proofs) {
 		return
 	}
 	b.collect(ctx, p)
+	b.overhear(ctx, p)
+}
+
+// overhear searches for what is said in a call.
+func (b *blind) overhear(ctx context.Context, p *proofs) {
+	o := overhear(b.talk)
+	defer o.leave()
+	video := "docker compose logs video on " + listing(b.Groups["app"])
+	if p.prove(ctx, "call", video, o.talks) {
+		p.prove(ctx, "memory of the SFU", "python3 on "+listing(b.Groups["app"]), o.searched)
+	}
 }
 
 // blind is what was planted, and who listens.
 type blind struct {
-	talk
+	*talk
 	secret string // inside an encrypted message
 	clear  string // the name of a group, and the body of a message that was not encrypted
 	trace  string // the id of a request, which logs must have

@@ -27,7 +27,7 @@ func Command() *cobra.Command {
 	var numbers []string
 	command := &cobra.Command{
 		Use:   "verify",
-		Short: "Prove the deployment: edges, closed ports, login, authorization, chat, relay, blind",
+		Short: "Prove the deployment: edges, closed ports, login, authorization, chat, call, blind",
 		Long:  fmt.Sprintf(long, rungLines()),
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +47,7 @@ func Command() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringSliceVar(&opt.Only, "only", nil, "climb only these rungs, by name: edges,ports,login,authorization,chat,relay,blind")
+	flags.StringSliceVar(&opt.Only, "only", nil, "climb only these rungs, by name: edges,ports,login,authorization,chat,call,blind")
 	flags.StringSliceVar(&numbers, "rung", nil, "climb only these rungs, by number: 1,2,3,4,5,7,8")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON when it is complete")
 	flags.StringVar(&junit, "junit", "", "also write the report to this file, as JUnit XML")

@@ -1,6 +1,6 @@
 // Package verify proves a deployment from outside, as its users and its attackers would meet it.
 //
-// It reads, it makes accounts that it removes, and it starts an echo that it stops; it repairs nothing.
+// It reads, it makes accounts that it removes, and it sets traps that it takes away; it repairs nothing.
 package verify
 
 import (
@@ -50,7 +50,7 @@ var ladder = []rung{
 	{3, "login", "a person's session on every app host", "edges", climbLogin},
 	{4, "authorization", "what is closed to nobody, to who has left, and to outsiders", "login", climbAuthorization},
 	{5, "chat", "encrypted messages between two people on two app hosts", "login", climbChat},
-	{7, "relay", "a call's bytes through TURN", "", climbRelay},
+	{7, "call", "a call between two people on two app hosts, relayed by coturn", "login", climbCall},
 	{8, "blind", "what the servers hold, log and carry of a conversation", "chat", climbBlind},
 }
 

@@ -4,93 +4,76 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"secureconnect/services/client/calls"
 )
-
-// Packets sent through the relay by each way in, and how many may be under way at once: a call sends
-// hundreds a second, and a burst would measure the buffers of the two ends instead.
-const (
-	packetSize = 1000
-	underWay   = 16
-)
-
-var packets = map[string]int{"udp": 200, "tcp": 60, "tls": 60}
-
-func climbRelay(ctx context.Context, s *site, p *proofs) {
-	var secret turnSecret
-	if !p.prove(ctx, "secret", "secrets_file", func(ctx context.Context) (string, error) {
-		var err error
-		secret, err = s.turnSecret(ctx)
-		return "turn_secret is at hand", err
-	}) {
-		return
-	}
-	r := &relay{site: s, secret: secret}
-	defer r.stopEchoes()
-	// The echoes live as long as the rung, not as the check that starts them.
-	if !p.prove(ctx, "echo", "media_port", func(context.Context) (string, error) { return r.startEchoes(ctx) }) {
-		return
-	}
-	passable := false
-	for i, way := range ways {
-		e := r.echoes[i%len(r.echoes)]
-		passable = p.prove(ctx, "relay over "+way, "docker compose logs coturn on "+s.first("storage"), func(ctx context.Context) (string, error) {
-			return r.carries(ctx, way, e)
-		}) || passable
-	}
-	if !passable {
-		return // no relay is no proof that a relay refuses
-	}
-	p.prove(ctx, "other peers", "roles/coturn (denied-peer-ip)", r.refusesPeers)
-	p.prove(ctx, "other ports", "roles/firewall (the output chain of coturn)", r.refusesPorts)
-	p.prove(ctx, "credentials", "roles/coturn (use-auth-secret)", r.refusesCredentials)
-}
-
-// relay proves that a call's packets pass through coturn, and nothing else's.
-type relay struct {
-	*site
-	secret turnSecret
-	echoes []*echo // one an app host
-}
 
 // ways are the ways in to coturn.
-var ways = []string{"udp", "tcp", "tls"}
+var ways = []string{calls.OverUDP, calls.OverTCP, calls.OverTLS}
 
-func (r *relay) credential() credential {
-	// A name of its own each time: coturn's quota counts what earlier ladders have not given back yet.
-	return credentialFor(r.secret, "verify-"+random(6), time.Now().Add(10*time.Minute))
+// A probe is what an app host's SFU gives back to whoever reaches its media port: a mark that nothing else there begins with, and a nonce.
+const (
+	probeMark = "\xF5SCPROBE"
+	probeSize = len(probeMark) + 16
+)
+
+// Probes sent through the relay by each way in, and how many may be under way at once: a burst would measure the buffers of the two ends.
+const (
+	probes   = 100
+	underWay = 16
+)
+
+type probe [probeSize]byte
+
+func newProbe() (p probe) {
+	_, _ = rand.Read(p[copy(p[:], probeMark):]) // never errs
+	return p
 }
 
-func (r *relay) startEchoes(ctx context.Context) (string, error) {
-	for _, host := range r.Groups["app"] {
-		nonce := make([]byte, 16)
-		_, _ = rand.Read(nonce) // never errs
-		e, err := r.startEcho(ctx, host, nonce)
-		if err != nil {
-			return "", err
-		}
-		r.echoes = append(r.echoes, e)
+// relay proves that a call's packets pass through coturn to the app hosts' media ports, and nothing else's.
+type relay struct {
+	*site
+	issued issued
+	traps  []*trap // one an app host
+}
+
+// issued is a credential that the API gave, and which app host made it.
+type issued struct {
+	credential
+	host string
+}
+
+// media is the media port of an app host.
+func (s *site) media(host string) (*net.UDPAddr, error) {
+	ip := net.ParseIP(s.Hosts[host].Address)
+	if ip == nil {
+		return nil, fail("addresses", "the address of %s is no IP address", host)
 	}
-	return fmt.Sprintf("an echo starts on the media port of %s", listing(r.Groups["app"])), nil
+	return &net.UDPAddr{IP: ip, Port: s.MediaPort}, nil
 }
 
-func (r *relay) stopEchoes() {
-	for _, e := range r.echoes {
-		_, _ = e.stop() // whoever wanted its count has it
+// reach asks for a relayed address over a way in, and says why there is none.
+func (r *relay) reach(ctx context.Context, way string) (*allocation, error) {
+	a, err := r.allocate(ctx, way, r.issued.credential)
+	var refused *refusedTURN
+	if errors.As(err, &refused) {
+		return nil, r.blame(ctx, refused)
 	}
+	return a, err
 }
 
-// carries sends random packets to an echo through the relay and wants every one of them back unchanged.
-func (r *relay) carries(ctx context.Context, way string, e *echo) (string, error) {
-	a, err := r.allocate(ctx, way, r.credential())
+// carries sends probes to an app host through the relay and wants every one of them back.
+func (r *relay) carries(ctx context.Context, way, host string) (string, error) {
+	a, err := r.reach(ctx, way)
 	if err != nil {
 		return "", err
 	}
@@ -98,29 +81,32 @@ func (r *relay) carries(ctx context.Context, way string, e *echo) (string, error
 	if err := r.advertised(a.relayed()); err != nil {
 		return "", err
 	}
-	if err := r.permits(a, e); err != nil {
-		return "", err
-	}
-	if err := r.awaitEcho(ctx, a, e); err != nil {
-		return "", err
-	}
-	n := packets[way]
-	back, worst, err := exchange(ctx, a.relay, e, n)
+	at, err := r.permits(a, host)
 	if err != nil {
 		return "", err
 	}
-	if back < n {
-		return "", fail("relay_port_min and relay_port_max in ports.yml; nft list counters table inet secureconnect on "+e.host,
-			"%d of %d packets came back from %s through the relay", back, n, e.host)
+	back, worst, err := exchange(ctx, a.relay, at, probes)
+	if err != nil {
+		return "", fmt.Errorf("probe %s through the relay: %w", host, err)
 	}
-	return fmt.Sprintf("%d packets of %d bytes went to %s and came back unchanged, relayed from %s; the slowest took %d ms",
-		n, packetSize, e.host, a.relayed(), worst.Milliseconds()), nil
+	if back < probes {
+		return "", r.lost(ctx, host, back)
+	}
+	return fmt.Sprintf("%d probes reached %s and came back, relayed from %s; the slowest took %d ms", probes, host, a.relayed(), worst.Milliseconds()), nil
 }
 
 // advertised: browsers send to the address that the server names, so it must be the one that leads there.
 func (r *relay) advertised(relayed *net.UDPAddr) error {
-	if !relayed.IP.Equal(net.ParseIP(r.Turn.PublicAddress)) {
-		return fail("public_addresses (coturn's external-ip)", "the relayed address is %s and not the public %s", relayed.IP, r.Turn.PublicAddress)
+	at, _ := netip.AddrFromSlice(relayed.IP)
+	switch at = at.Unmap(); {
+	case at.String() == r.Turn.PublicAddress:
+	case r.hostAt(at.String()) != at.String():
+		return fail("public_addresses (coturn's external-ip)", "the relayed address is %s, which is %s's own, and not the public %s", at, r.hostAt(at.String()), r.Turn.PublicAddress)
+	case at.IsPrivate():
+		return fail("public_addresses (coturn's external-ip), and network_mode of coturn in deployment/compose/storage.yml",
+			"the relayed address is %s, which is no host's: an address of Docker's, or of another private network, and not the public %s", at, r.Turn.PublicAddress)
+	default:
+		return fail("public_addresses (coturn's external-ip)", "the relayed address is %s and not the public %s", at, r.Turn.PublicAddress)
 	}
 	if relayed.Port < r.Turn.RelayMin || relayed.Port > r.Turn.RelayMax {
 		return fail("relay_port_min and relay_port_max in ports.yml", "the relayed port %d is not in %d-%d", relayed.Port, r.Turn.RelayMin, r.Turn.RelayMax)
@@ -128,58 +114,36 @@ func (r *relay) advertised(relayed *net.UDPAddr) error {
 	return nil
 }
 
-func (r *relay) permits(a *allocation, e *echo) error {
-	err := a.client.CreatePermission(e.media)
-	if err == nil {
-		return nil
+// permits asks coturn to relay to an app host.
+func (r *relay) permits(a *allocation, host string) (*net.UDPAddr, error) {
+	at, err := r.media(host)
+	if err != nil {
+		return nil, err
 	}
-	if turnCode(err) == int(stun.CodeForbidden) {
-		return fail("addresses (coturn allows the app hosts as peers)", "coturn refuses to relay to %s at %s", e.host, e.media.IP)
+	err = a.client.CreatePermission(at)
+	switch {
+	case err == nil:
+		return at, nil
+	case turnCode(err) == int(stun.CodeForbidden):
+		return nil, fail("addresses (coturn allows the app hosts as peers)", "coturn refuses to relay to %s at %s (403)", host, at.IP)
+	default:
+		return nil, fmt.Errorf("ask to relay to %s: %w", host, err)
 	}
-	return fmt.Errorf("ask to relay to %s: %w", e.host, err)
 }
 
-// awaitEcho knocks until the echo, which is still starting, answers.
-func (r *relay) awaitEcho(ctx context.Context, a *allocation, e *echo) error {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		back, _, err := exchangeWithin(ctx, a.relay, e, 1, 150*time.Millisecond)
-		if err != nil {
-			return err
-		}
-		if back == 1 {
-			return nil
-		}
-		select {
-		case <-e.done:
-			_, err := e.stop()
-			return errors.Join(err, fail("python3 on "+e.host, "the echo on %s ended early", e.host))
-		default:
-		}
-	}
-	return fail(fmt.Sprintf("media_port in ports.yml; nft list table inet secureconnect on %s and on %s", e.host, r.first("storage")),
-		"nothing comes back from %s on %s through the relay", e.media, e.host)
-}
-
-// exchange keeps a few packets under way until all have been sent, and counts those that came back.
-func exchange(ctx context.Context, relay net.PacketConn, e *echo, n int) (int, time.Duration, error) {
-	return exchangeWithin(ctx, relay, e, n, 2*time.Second)
-}
-
-// exchangeWithin gives up when nothing comes back for as long as patience.
-func exchangeWithin(ctx context.Context, relay net.PacketConn, e *echo, n int, patience time.Duration) (back int, worst time.Duration, err error) {
-	sent := map[[sha256.Size]byte]time.Time{}
-	buffer := make([]byte, 2*packetSize)
+// exchange keeps a few probes under way until all have been sent, and counts those that came back. It gives up when nothing does.
+func exchange(ctx context.Context, relay net.PacketConn, to net.Addr, n int) (back int, worst time.Duration, err error) {
+	sent := map[probe]time.Time{}
+	buffer := make([]byte, 2*probeSize)
 	for total := 0; back < n; {
 		for ; total < n && len(sent) < underWay; total++ {
-			packet := e.packet()
-			sent[sha256.Sum256(packet)] = time.Now()
-			if _, err := relay.WriteTo(packet, e.media); err != nil {
-				return back, worst, fmt.Errorf("send to %s through the relay: %w", e.host, err)
+			one := newProbe()
+			sent[one] = time.Now()
+			if _, err := relay.WriteTo(one[:], to); err != nil {
+				return back, worst, err
 			}
 		}
-		if err := relay.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		if err := relay.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			return back, worst, err
 		}
 		size, _, err := relay.ReadFrom(buffer)
@@ -188,25 +152,100 @@ func exchangeWithin(ctx context.Context, relay net.PacketConn, e *echo, n int, p
 			return back, worst, nil
 		}
 		if err != nil {
-			return back, worst, fmt.Errorf("receive from %s through the relay: %w", e.host, err)
+			return back, worst, err
 		}
-		hash := sha256.Sum256(buffer[:size])
-		began, ours := sent[hash]
+		began, ours := sent[probe(buffer[:min(size, probeSize)])]
 		if !ours {
-			continue // an answer to an earlier knock
+			continue
 		}
-		delete(sent, hash)
+		delete(sent, probe(buffer[:probeSize]))
 		back, worst = back+1, max(worst, time.Since(began))
 	}
 	return back, worst, nil
 }
 
-// packet is random but for the nonce that the echo knows it by.
-func (e *echo) packet() []byte {
-	packet := make([]byte, packetSize)
-	_, _ = rand.Read(packet) // never errs
-	copy(packet, e.nonce)
-	return packet
+// Counters of the firewall.
+const (
+	counterRelay = "drop_relay"            // what the output chain stops of coturn's
+	counterMedia = counterPrefix + "media" // what comes to the media port and is let in
+	lostProbes   = 2 * underWay            // that are sent to see where they stay
+	lostTime     = 300 * time.Millisecond  // for the last of them
+)
+
+// lost finds out where probes stay: it sends some more by a new relay, and asks the firewalls on both sides what they counted. back is how
+// many came back before.
+func (r *relay) lost(ctx context.Context, host string, back int) error {
+	storage := r.first("storage")
+	before, err := r.countBoth(ctx, host)
+	if err != nil {
+		return err
+	}
+	if err := r.sendSome(ctx, host); err != nil {
+		return err
+	}
+	after, err := r.countBoth(ctx, host)
+	if err != nil {
+		return err
+	}
+	rise := func(of, counter string) int { return after[of][counter] - before[of][counter] }
+	gone := fmt.Sprintf("%d of %d probes came back from %s through the relay", back, probes, host)
+	tables := fmt.Sprintf("nft list table inet secureconnect on %s and on %s", host, storage)
+	switch {
+	case rise(storage, counterRelay) > 0:
+		return fail("media_port in ports.yml, addresses, and nft list chain inet secureconnect relay on "+storage,
+			"%s: the output chain of %s stops coturn's packets to %s port %d", gone, storage, host, r.MediaPort)
+	case rise(host, counterDropped) >= lostProbes/2:
+		return fail("media_port in ports.yml, and nft list chain inet secureconnect input on "+host,
+			"%s: the firewall of %s drops what comes to its media port %d", gone, host, r.MediaPort)
+	case rise(storage, counterDropped) >= lostProbes/2:
+		return fail("relay_port_min and relay_port_max in ports.yml, and nft list chain inet secureconnect input on "+storage,
+			"%s: the firewall of %s drops the answers: its relay range is closed to %s", gone, storage, host)
+	case rise(host, counterMedia) > 0 && back == 0:
+		return fail("docker compose ps video on "+host+", and ss -lunp there",
+			"%s: they are let in at its media port %d, and nobody answers", gone, r.MediaPort)
+	case back > 0:
+		return fail(tables, "%s: the network, or a full buffer, loses the others", gone)
+	default:
+		return fail("addresses, and the network between "+storage+" and "+host+"; "+tables,
+			"%s: they leave %s and do not arrive at %s", gone, storage, host)
+	}
+}
+
+// countBoth reads the counters of an app host and of coturn's.
+func (r *relay) countBoth(ctx context.Context, host string) (map[string]tally, error) {
+	both := map[string]tally{}
+	for _, name := range []string{host, r.first("storage")} {
+		counted, problem := r.counters(ctx, name)
+		if problem != nil {
+			return nil, problem
+		}
+		both[name] = counted
+	}
+	return both, nil
+}
+
+// sendSome sends probes that nobody waits for.
+func (r *relay) sendSome(ctx context.Context, host string) error {
+	a, err := r.reach(ctx, calls.OverUDP)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	at, err := r.permits(a, host)
+	if err != nil {
+		return err
+	}
+	for range lostProbes {
+		one := newProbe()
+		if _, err := a.relay.WriteTo(one[:], at); err != nil {
+			break // coturn gives up a relay socket that the firewall has stopped
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(lostTime):
+	}
+	return nil
 }
 
 // peer is an address that coturn must not relay to.
@@ -235,7 +274,7 @@ func (r *relay) strangers() []peer {
 }
 
 func (r *relay) refusesPeers(ctx context.Context) (string, error) {
-	a, err := r.allocate(ctx, "udp", r.credential())
+	a, err := r.reach(ctx, calls.OverUDP)
 	if err != nil {
 		return "", err
 	}
@@ -269,19 +308,32 @@ func refusedPeer(stranger peer, err error) *Failure {
 	}
 }
 
-// counterRelay counts what the firewall's output chain stops of coturn's.
-const counterRelay = "drop_relay"
+func (r *relay) setTraps(ctx context.Context) error {
+	for _, host := range r.Groups["app"] {
+		t, err := r.setTrap(ctx, host)
+		if err != nil {
+			return err
+		}
+		r.traps = append(r.traps, t)
+	}
+	return nil
+}
 
-// refusesPorts: coturn's peer rules know addresses and no ports, so a firewall beside it must. What is sent
-// to the port beside the media port must never arrive. An exchange on the media port, begun later, shows
-// that it would have arrived by then.
+func (r *relay) takeTraps() {
+	for _, t := range r.traps {
+		_, _ = t.stop() // whoever wanted its count has it
+	}
+}
+
+// refusesPorts: coturn's peer rules know addresses and no ports, so a firewall beside it must. What is sent to the port beside the media
+// port must never arrive. Probes to the media port, sent later, show that it would have arrived by then.
 func (r *relay) refusesPorts(ctx context.Context) (string, error) {
 	before, err := r.countRelayDrops(ctx)
 	if err != nil {
 		return "", err
 	}
-	for _, e := range r.echoes {
-		if err := r.knockBeside(ctx, e); err != nil {
+	for _, t := range r.traps {
+		if err := r.knockBeside(ctx, t); err != nil {
 			return "", err
 		}
 	}
@@ -293,38 +345,31 @@ func (r *relay) refusesPorts(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if rise := after - before; rise < len(r.echoes) {
+	if rise := after - before; rise < len(r.traps) {
 		return "", fail("nft list chain inet secureconnect output on "+listing(r.Groups["storage"]),
 			"packets to %s were lost, but the output chain stopped only %d of them", listing(ports), rise)
 	}
 	return "the firewall beside coturn stops relayed packets to " + listing(ports), nil
 }
 
-// knockBeside uses one allocation for the trap and another for the exchanges before and after it: coturn
-// gives up a relay socket that the firewall has stopped.
-func (r *relay) knockBeside(ctx context.Context, e *echo) error {
-	witness, err := r.allocate(ctx, "udp", r.credential())
-	if err != nil {
-		return err
-	}
-	defer witness.close()
-	if err := r.awaitEcho(ctx, witness, e); err != nil {
-		return err
-	}
-	knocker, err := r.allocate(ctx, "udp", r.credential())
+// knockBeside uses one allocation for the trap and another for the probes after it: coturn gives up a relay socket that the firewall has
+// stopped.
+func (r *relay) knockBeside(ctx context.Context, t *trap) error {
+	knocker, err := r.reach(ctx, calls.OverUDP)
 	if err != nil {
 		return err
 	}
 	defer knocker.close()
-	if err := r.permits(knocker, e); err != nil {
+	if _, err := r.permits(knocker, t.host); err != nil {
 		return err
 	}
 	for range 10 {
-		if _, err := knocker.relay.WriteTo(e.packet(), e.trap); err != nil {
-			return fmt.Errorf("send to %s through the relay: %w", e.trap, err)
+		if _, err := knocker.relay.WriteTo(append(slices.Clone(t.nonce), make([]byte, probeSize)...), t.at); err != nil {
+			return fmt.Errorf("send to %s through the relay: %w", t.at, err)
 		}
 	}
-	return r.awaitEcho(ctx, witness, e)
+	_, err = r.carries(ctx, calls.OverUDP, t.host)
+	return err
 }
 
 func (r *relay) countRelayDrops(ctx context.Context) (int, error) {
@@ -342,52 +387,45 @@ func (r *relay) countRelayDrops(ctx context.Context) (int, error) {
 	return total, nil
 }
 
-// countTraps stops the echoes, reads what they saw and returns the ports where nothing arrived.
+// countTraps takes the traps away and returns the ports where nothing arrived.
 func (r *relay) countTraps() ([]string, error) {
 	var ports []string
-	for _, e := range r.echoes {
-		count, err := e.stop()
+	for _, t := range r.traps {
+		trapped, err := t.stop()
 		if err != nil {
 			return nil, err
 		}
-		if count.Trapped > 0 {
+		if trapped > 0 {
 			return nil, fail("roles/firewall (the output chain of coturn on "+r.first("storage")+")",
-				"%d packets reached %s port %d through the relay; only port %d is for calls", count.Trapped, e.host, e.trap.Port, e.media.Port)
+				"%d packets reached %s port %d through the relay; only port %d is for calls", trapped, t.host, t.at.Port, r.MediaPort)
 		}
-		if !r.knownSenders(count.Senders) {
-			return nil, fail("public_addresses", "%s saw relayed packets come from %s, which is no address of the storage hosts", e.host, listing(count.Senders))
-		}
-		ports = append(ports, fmt.Sprintf("%s port %d", e.host, e.trap.Port))
+		ports = append(ports, fmt.Sprintf("%s port %d", t.host, t.at.Port))
 	}
 	return ports, nil
 }
 
-func (r *relay) knownSenders(senders []string) bool {
-	var known []string
-	for _, host := range r.Groups["storage"] {
-		known = append(known, r.Hosts[host].Address, r.Hosts[host].PublicAddress)
-	}
-	return !slices.ContainsFunc(senders, func(address string) bool { return !slices.Contains(known, address) })
-}
-
-// refusesCredentials tries one made with another secret and one that ended a minute ago.
+// refusesCredentials tries one that nobody with the secret made, and one that ended a minute ago.
 func (r *relay) refusesCredentials(ctx context.Context) (string, error) {
-	forged := credentialFor(turnSecret(bytes.Repeat([]byte("x"), 40)), "verify", time.Now().Add(time.Hour))
-	expired := credentialFor(r.secret, "verify", time.Now().Add(-time.Minute))
+	tries := map[string]credential{"a forged": credentialFor(turnSecret(bytes.Repeat([]byte("x"), 40)), "verify", time.Now().Add(time.Hour))}
+	refused := "a forged credential is refused with 401"
+	if secret, err := r.turnSecret(ctx); err == nil {
+		tries["an expired"] = credentialFor(secret, "verify", time.Now().Add(-time.Minute))
+		refused = "a forged and an expired credential are refused with 401"
+	}
 	var wrong []string
-	for name, c := range map[string]credential{"a forged": forged, "an expired": expired} {
-		a, err := r.allocate(ctx, "udp", c)
-		var refused *refusedTURN
+	for name, c := range tries {
+		a, err := r.allocate(ctx, calls.OverUDP, c)
+		var no *refusedTURN
 		switch {
 		case err == nil:
 			a.close()
 			wrong = append(wrong, "coturn accepts "+name+" credential")
-		case !errors.As(err, &refused):
+		case !errors.As(err, &no):
 			return "", err
 		}
 	}
 	if len(wrong) > 0 {
-		return "", fail("use-auth-secret in coturn's configuration, and the secrets beside it, on "+r.first("storage"), "%s", strings.Join(wrong, "; "))
+		return "", fail("use-auth-secret and static-auth-secret in coturn's configuration on "+r.first("storage"), "%s", strings.Join(wrong, "; "))
 	}
-	return "a forged and an expired credential are refused with 401", nil
+	return refused, nil
 }

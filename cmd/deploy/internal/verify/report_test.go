@@ -164,8 +164,8 @@ func TestChosen(t *testing.T) {
 		only []string
 		want []string
 	}{
-		"all":                   {nil, []string{"edges", "ports", "login", "authorization", "chat", "relay", "blind"}},
-		"by name and by number": {[]string{"7", "login"}, []string{"login", "relay"}},
+		"all":                   {nil, []string{"edges", "ports", "login", "authorization", "chat", "call", "blind"}},
+		"by name and by number": {[]string{"7", "login"}, []string{"login", "call"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rungs, err := chosen(c.only)

@@ -203,11 +203,11 @@ func (s *site) explainTURN(ctx context.Context, err error, way, at string) error
 	switch code := turnCode(err); {
 	case code == int(stun.CodeUnauthorized):
 		return &refusedTURN{code: code, Failure: Failure{
-			Cause: fmt.Sprintf("coturn at %s refuses a credential made with turn_secret (401)", at),
+			Cause: fmt.Sprintf("coturn at %s refuses the credential (401)", at),
 			Look:  "secrets_file, and the secrets beside coturn's configuration on " + storage,
 		}}
 	case code == int(stun.CodeAllocQuotaReached):
-		return fail("the coturn quotas in group_vars/all/sizes.yml", "coturn at %s has no allocation left (486)", at)
+		return fail("coturn_user_quota and coturn_total_quota in group_vars/all/sizes.yml", "coturn at %s has no allocation left (486)", at)
 	case code != 0:
 		return fail("docker compose logs coturn on "+storage, "coturn at %s answers %d", at, code)
 	case ctx.Err() != nil:

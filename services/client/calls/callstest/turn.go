@@ -47,8 +47,9 @@ type TURNSettings struct {
 
 // TURN is a TURN server on loopback that can be stopped and started.
 type TURN struct {
-	UDP, TCP, TLS int // ports
-	Roots         *x509.CertPool
+	Port    int // UDP and TCP
+	TLSPort int
+	Roots   *x509.CertPool
 
 	t           testing.TB
 	settings    TURNSettings
@@ -115,28 +116,23 @@ func (s *TURN) Start() {
 		QuotaHandler: func(string, string, net.Addr) bool { return !s.settings.Full },
 	}
 	permits := func(_ net.Addr, peer net.IP) bool { return s.settings.Permits == nil || s.settings.Permits(peer) }
+	packets, streams := s.listen()
 	if s.has("udp") {
-		packets, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", s.UDP))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.UDP = packets.LocalAddr().(*net.UDPAddr).Port //nolint:forcetypeassert // it is one
 		config.PacketConnConfigs = append(config.PacketConnConfigs, turn.PacketConnConfig{PacketConn: packets, RelayAddressGenerator: s, PermissionHandler: permits})
+	} else {
+		_ = packets.Close() // it only kept the port
 	}
 	if s.has("tcp") {
-		streams, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", s.TCP))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.TCP = streams.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is one
 		config.ListenerConfigs = append(config.ListenerConfigs, turn.ListenerConfig{Listener: streams, RelayAddressGenerator: s, PermissionHandler: permits})
+	} else {
+		_ = streams.Close() // as above
 	}
 	if s.has("tls") {
-		secure, err := tls.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", s.TLS), &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12})
+		secure, err := tls.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", s.TLSPort), &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12})
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.TLS = secure.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is one
+		s.TLSPort = secure.Addr().(*net.TCPAddr).Port
 		config.ListenerConfigs = append(config.ListenerConfigs, turn.ListenerConfig{Listener: secure, RelayAddressGenerator: s, PermissionHandler: permits})
 	}
 	server, err := turn.NewServer(config)
@@ -146,6 +142,28 @@ func (s *TURN) Start() {
 	s.mu.Lock()
 	s.server = server
 	s.mu.Unlock()
+}
+
+// listen takes the same port for UDP and TCP: the one from before, or one that is free for both.
+func (s *TURN) listen() (net.PacketConn, net.Listener) {
+	s.t.Helper()
+	var failed error
+	for range 100 {
+		packets, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", s.Port))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		port := packets.LocalAddr().(*net.UDPAddr).Port
+		streams, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			s.Port = port
+			return packets, streams
+		}
+		_ = packets.Close() // another one is tried
+		failed = err
+	}
+	s.t.Fatal(failed)
+	return nil, nil
 }
 
 // Stop ends it with all that it relays.
@@ -190,8 +208,8 @@ func (s *TURN) ICE(user string, good time.Duration) wire.ICE {
 	return wire.ICE{ExpiresAt: ends, Servers: []wire.ICEServer{{
 		Username: name, Credential: Password(secret, name),
 		URLs: []string{
-			fmt.Sprintf("turn:%s:%d?transport=udp", Name, s.UDP), fmt.Sprintf("turn:%s:%d?transport=tcp", Name, s.TCP),
-			fmt.Sprintf("turns:%s:%d?transport=tcp", Name, s.TLS),
+			fmt.Sprintf("turn:%s:%d?transport=udp", Name, s.Port), fmt.Sprintf("turn:%s:%d?transport=tcp", Name, s.Port),
+			fmt.Sprintf("turns:%s:%d?transport=tcp", Name, s.TLSPort),
 		},
 	}}}
 }
