@@ -166,15 +166,15 @@ func (a *arrivals) report(ssrc uint32, now time.Time) rtcp.ReceptionReport {
 	interval, got := expected-a.expectedPrior, a.received-a.gotPrior
 	a.expectedPrior, a.gotPrior = expected, a.received
 	r := rtcp.ReceptionReport{
-		SSRC: ssrc, TotalLost: uint32(min(a.lostBefore+a.lost(), 1<<24-1)), //nolint:gosec // bounded
+		SSRC: ssrc, TotalLost: uint32(min(a.lostBefore+a.lost(), 1<<24-1)),
 		LastSequenceNumber: uint32(a.highest), Jitter: uint32(a.jitter), //nolint:gosec // the low bits are what is meant
 	}
 	if interval > got {
-		r.FractionLost = uint8(min((interval-got)*256/interval, 255)) //nolint:gosec // bounded
+		r.FractionLost = uint8(min((interval-got)*256/interval, 255))
 	}
 	if !a.reportAt.IsZero() {
-		r.LastSenderReport = uint32(a.reportNTP >> 16)              //nolint:gosec // the middle bits
-		r.Delay = uint32(now.Sub(a.reportAt).Seconds() * (1 << 16)) //nolint:gosec // seconds ago
+		r.LastSenderReport = uint32(a.reportNTP >> 16) //nolint:gosec // the middle bits
+		r.Delay = uint32(now.Sub(a.reportAt).Seconds() * (1 << 16))
 	}
 	return r
 }

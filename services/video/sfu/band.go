@@ -11,24 +11,31 @@ const (
 	leastRate = 64e3
 	mostRate  = 100e6
 
-	periodLength  = 100 * time.Millisecond
+	periodLength  = 75 * time.Millisecond // most receivers tell every 100 ms
 	periodPackets = 5
 	baseLength    = 10 * time.Second
 
 	standingQueue = 60 * time.Millisecond // of delay that does not go away within a period
 	fullQueue     = 200 * time.Millisecond
 	emptyQueue    = 30 * time.Millisecond
-	heavyLoss     = 0.3  // in two periods
-	steadyLoss    = 0.12 // in twenty; below it, what is lost is sent again and does not mean that the way is narrow
+	shrinking     = 5 * time.Millisecond // a period
+	heavyLoss     = 0.3                  // in two periods
+	steadyLoss    = 0.12                 // in twenty; below it, what is lost is sent again and does not mean that the way is narrow
+
+	repeatShare = 0.15
+	narrowShare = 0.05 // while a queue stands
+	repeatBurst = 0.5  // seconds
 
 	backTo      = 0.85
 	settleFor   = 500 * time.Millisecond // after a step down, before another
-	unheardFor = 2 * time.Second
+	unheardFor  = 2 * time.Second
 	probeFor    = 500 * time.Millisecond
 	probeLost   = 2 * time.Second
+	probeStep   = 1.5 // times what is believed: a way that bears less is not flooded by it
+	afterProbe  = 200 * time.Millisecond
 	leastWait   = time.Second
 	mostWait    = 30 * time.Second
-	mostShare   = 4 // of what flows anyway, for a probe
+	nothingWait = 8 * time.Second // where not even the smallest layer is sent
 )
 
 // band estimates what video a connection down bears, from its receiver's transport-wide feedback (deployment/decisions/0009). It believes
@@ -43,7 +50,8 @@ type band struct {
 	period   period
 	recent   [20]period // the last ones, by turns
 	at       int
-	standing int // periods in which a queue stood, one after the other
+	standing int           // periods in which a queue stood, one after the other
+	last     time.Duration // the queue of the last period
 	base     [2]time.Duration
 	baseAt   time.Time
 	hasBase  bool
@@ -51,9 +59,9 @@ type band struct {
 	torn     bool      // much was lost, when it was reduced
 	waiting  time.Time // since when nothing has been heard of what was sent
 
-	delivered, out meter
-	tokens         float64 // bytes that may be repeated
-	tokensAt       time.Time
+	delivered, media meter   // what came, and what was sent for the first time
+	tokens           float64 // bits that may be repeated
+	tokensAt         time.Time
 
 	goal      float64 // of the probe that goes on; 0: none does
 	share     float64
@@ -69,25 +77,37 @@ type sentPacket struct {
 	open     bool // nothing has been heard of it
 }
 
-// period is what was heard of packets in a tenth of a second: how many came, and the least time one took.
+// period is what was heard of packets in a tenth of a second: how many came, the least time one took, and when, on the receiver's clock.
 type period struct {
-	began     time.Time
-	got, lost int
-	least     time.Duration
+	began       time.Time
+	got, lost   int
+	least       time.Duration
+	first, last time.Duration
+	bits        float64 // of those after the first
+}
+
+// speed is what came in a second, 0 where too little came to tell.
+func (p period) speed() float64 {
+	if lasted := p.last - p.first; p.got >= periodPackets && lasted > periodLength/3 {
+		return p.bits / lasted.Seconds()
+	}
+	return 0
 }
 
 func newBand(now time.Time) *band {
 	return &band{began: now, rate: firstRate, probeWait: leastWait, tokensAt: now, baseAt: now}
 }
 
-// sent notes a packet and numbers it.
-func (b *band) sent(size int, now time.Time) uint16 {
+// sent notes a packet and numbers it. Again says that it repeats another one.
+func (b *band) sent(size int, again bool, now time.Time) uint16 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	sequence := b.next
 	b.next++
 	b.record[sequence%sentSize] = sentPacket{at: now.Sub(b.began), size: uint16(size), sequence: sequence, open: true} //nolint:gosec // a packet's
-	b.out.add(size, now)
+	if !again {
+		b.media.add(size, now)
+	}
 	if b.waiting.IsZero() {
 		b.waiting = now
 	}
@@ -126,6 +146,12 @@ func (b *band) outcome(sequence uint16, arrived bool, at time.Duration, now time
 	if b.period.got == 0 || took < b.period.least {
 		b.period.least = took
 	}
+	if b.period.got == 0 {
+		b.period.first = at
+	} else {
+		b.period.bits += float64(8 * p.size)
+	}
+	b.period.last = max(b.period.last, at)
 	b.period.got++
 	b.delivered.add(int(p.size), now)
 }
@@ -139,7 +165,7 @@ func (b *band) judge(now time.Time) (less bool) {
 	queue := b.queue(p, now)
 	switch {
 	case b.congested(queue):
-		return b.stepDown(now)
+		return b.stepDown(p.speed(), now)
 	case queue < emptyQueue:
 		b.stepUp(now)
 	}
@@ -167,13 +193,16 @@ func (b *band) queue(p period, now time.Time) time.Duration {
 	return p.least - min(b.base[0], b.base[1])
 }
 
+// congested says whether a queue stands, or much is lost. A queue that gets shorter has had its effect already.
 func (b *band) congested(queue time.Duration) bool {
-	if queue > standingQueue {
+	shrinks := queue < b.last-shrinking
+	b.last = queue
+	if queue > standingQueue && !shrinks {
 		b.standing++
 	} else {
 		b.standing = 0
 	}
-	if queue > fullQueue || b.standing > 1 || b.standing > 0 && b.goal > 0 {
+	if queue > fullQueue && !shrinks || b.standing > 1 || b.goal > 0 && (b.standing > 0 || b.lostOf(1, 10) > steadyLoss) {
 		return true
 	}
 	return b.lostOf(2, 20) > heavyLoss || b.lostOf(len(b.recent), 100) > steadyLoss
@@ -193,7 +222,7 @@ func (b *band) lostOf(periods, least int) float64 {
 }
 
 // stepDown believes what was delivered and a little less, so that the queue empties. A probe that failed only ends.
-func (b *band) stepDown(now time.Time) (less bool) {
+func (b *band) stepDown(speed float64, now time.Time) (less bool) {
 	torn := b.lostOf(2, 20) > steadyLoss
 	b.recent = [20]period{} // what was lost until now has had its effect
 	if b.goal > 0 {
@@ -209,7 +238,10 @@ func (b *band) stepDown(now time.Time) (less bool) {
 	b.probeNext = now.Add(b.probeWait)
 	was := b.rate
 	b.torn = torn
-	b.rate = max(leastRate, min(b.rate, b.delivered.last(3, now))*backTo)
+	if speed == 0 {
+		speed = b.delivered.last(3, now)
+	}
+	b.rate = max(leastRate, min(b.rate, speed)*backTo)
 	return b.rate < was
 }
 
@@ -222,11 +254,14 @@ func (b *band) stepUp(now time.Time) {
 	if b.goal == 0 || now.Sub(b.probeAt) < probeFor {
 		return
 	}
-	if delivered > 0.8*b.goal { // the rest is the measure's coarseness
-		b.rate = max(b.rate, min(b.goal, mostRate))
-		b.probeWait = leastWait
+	came := delivered > 0.8*b.goal // the rest is the measure's coarseness
+	if came {
+		b.rate, b.probeWait = max(b.rate, min(b.goal, mostRate)), leastWait
 	}
 	b.endProbe(now)
+	if came {
+		b.probeNext = now.Add(afterProbe)
+	}
 }
 
 // want says what would be sent if it could be. More than is believed is tried with a probe, or, where nothing flows that could be sent
@@ -237,17 +272,17 @@ func (b *band) want(need float64, now time.Time) (more bool) {
 	if b.goal > 0 && now.Sub(b.probeAt) > probeLost {
 		b.endProbe(now)
 	}
-	if need <= b.rate || b.goal > 0 || now.Before(b.probeNext) || now.Sub(b.reduced) < settleFor {
+	if need <= b.rate || b.goal > 0 || now.Before(b.probeNext) || now.Sub(b.reduced) < settleFor || b.last > emptyQueue {
 		return false
 	}
-	flows := b.out.last(5, now)
+	flows := b.media.last(5, now)
 	if flows == 0 {
-		b.rate, b.probeWait = need, min(2*b.probeWait, mostWait)
+		b.rate, b.probeWait = need, min(2*b.probeWait, nothingWait)
 		b.probeNext = now.Add(b.probeWait)
 		return true
 	}
-	b.goal = need
-	b.share = min(need/flows-1, mostShare)
+	b.goal = min(need, probeStep*b.rate)
+	b.share = b.goal/flows - 1
 	b.probeAt = now
 	return false
 }
@@ -281,16 +316,21 @@ func (b *band) broken(now time.Time) bool {
 	return b.torn && now.Sub(b.reduced) < settleFor
 }
 
-// mayRepeat keeps what is sent again to half of what is believed, so that no receiver can multiply what it asks for.
+// mayRepeat lets be sent again what the way bears beside what is sent for the first time, and a little in any case: neither shall a
+// receiver multiply what it asks for, nor what was lost on a narrow way make it narrower.
 func (b *band) mayRepeat(size int, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	const burst = 64 << 10
-	b.tokens = min(burst, b.tokens+now.Sub(b.tokensAt).Seconds()*max(b.rate, firstRate/2)/16)
+	share := repeatShare
+	if b.last > standingQueue {
+		share = narrowShare
+	}
+	spare := max(b.rate-b.media.last(3, now), b.rate*share)
+	b.tokens = min(repeatBurst*spare, b.tokens+now.Sub(b.tokensAt).Seconds()*spare)
 	b.tokensAt = now
-	if b.tokens < float64(size) {
+	if b.tokens < float64(8*size) {
 		return false
 	}
-	b.tokens -= float64(size)
+	b.tokens -= float64(8 * size)
 	return true
 }

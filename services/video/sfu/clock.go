@@ -16,7 +16,7 @@ func ntp(t time.Time) uint64 {
 
 // fromNTP is good as a difference only: a sender's clock may say anything.
 func fromNTP(n uint64) time.Duration {
-	return time.Duration(n>>32&0x7fffffff)*time.Second + time.Duration((n&0xffffffff)*1_000_000_000>>32) //nolint:gosec // bounded
+	return time.Duration(n>>32&0x7fffffff)*time.Second + time.Duration((n&0xffffffff)*1_000_000_000>>32)
 }
 
 // wall is how far the SFU's clock is ahead of a participant's, with the network's least delay in it: all streams of theirs are moved by

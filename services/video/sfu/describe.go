@@ -29,8 +29,7 @@ const (
 type description struct{ strings.Builder }
 
 func (d *description) line(format string, values ...any) {
-	fmt.Fprintf(d, format, values...)
-	d.WriteString("\r\n")
+	_, _ = fmt.Fprintf(d, format+"\r\n", values...) // into memory
 }
 
 // begin writes what stands above the media sections, which share one transport (RFC 8843).

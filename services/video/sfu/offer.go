@@ -145,7 +145,7 @@ func (o *offer) parseMedia(session []sdp.Attribute, m *sdp.MediaDescription) (*m
 		s.rtxType = rtxTypeOf(m, s.payloadType)
 	}
 	if o.fingerprint == "" {
-		if err := o.peerKey.parse(session, m.Attributes); err != nil {
+		if err := o.parse(session, m.Attributes); err != nil {
 			return nil, err
 		}
 		if o.fragment = attribute(m.Attributes, "ice-ufrag"); o.fragment == "" {
@@ -170,7 +170,7 @@ func payloadTypeOf(m *sdp.MediaDescription, codec string) uint8 {
 		number, name, is := strings.Cut(a.Value, " ")
 		if a.Key == "rtpmap" && is && strings.EqualFold(strings.TrimSpace(name), codec) {
 			if n, err := strconv.ParseUint(number, 10, 7); err == nil && slices.Contains(m.MediaName.Formats, number) {
-				return uint8(n) //nolint:gosec // of 7 bits
+				return uint8(n)
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func rtxTypeOf(m *sdp.MediaDescription, payloadType uint8) uint8 {
 			continue
 		}
 		if n, err := strconv.ParseUint(number, 10, 7); err == nil {
-			return uint8(n) //nolint:gosec // of 7 bits
+			return uint8(n)
 		}
 	}
 	return 0

@@ -23,6 +23,8 @@ import (
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
 	"secureconnect/services/internal/testkit"
@@ -31,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute // with the race detector, on a machine that does other things as well
 
 var localhost = netip.MustParseAddr("127.0.0.1")
 
@@ -112,7 +114,8 @@ func (h *heard) all() []arrival {
 
 // peerOptions change what a peer brings.
 type peerOptions struct {
-	conn   net.PacketConn // its way to the SFU, of both connections
+	up     *link // its ways to the SFU; nil are plain ones
+	down   *link
 	slots  int
 	silent bool // answers no offers
 	engine func(*webrtc.SettingEngine)
@@ -137,8 +140,7 @@ func enter(t testing.TB, r *Room, name string, change ...func(*peerOptions)) *pe
 		t: t, name: wire.ParticipantID(name), room: r, offers: make(chan call, 16), gone: make(chan struct{}),
 		slots: map[string]wire.TrackID{}, layers: map[string][]string{}, heard: map[string]*heard{},
 	}
-	api := peerAPI(t, o)
-	c.up, c.down = c.connection(api), c.connection(api)
+	c.up, c.down = c.connection(peerAPI(t, o, o.up)), c.connection(peerAPI(t, o, o.down))
 	c.down.OnTrack(func(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 		c.listen(track, receiver.RTPTransceiver().Mid())
 	})
@@ -290,6 +292,12 @@ func (c *peer) slotOf(track wire.TrackID) string {
 	return ""
 }
 
+func (c *peer) hears() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.heard) > 0
+}
+
 // from is what came of a track, in the slot that carries it now.
 func (c *peer) from(track wire.TrackID) []arrival {
 	mid := c.slotOf(track)
@@ -307,9 +315,19 @@ type voice struct {
 	id     wire.TrackID
 	level  atomic.Int32
 
+	mu     sync.Mutex
 	packet rtp.Packet
 	sent   [][]byte
 }
+
+func (v *voice) all() [][]byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.sent)
+}
+
+// marksVoice is the number of a packet that say has sent.
+func marksVoice(payload []byte) int { return int(binary.BigEndian.Uint32(payload)) }
 
 // speak adds a track of sound to the connection up.
 func (c *peer) speak(source string) *voice {
@@ -397,9 +415,11 @@ func (c *peer) every(interval time.Duration, do func()) (stop func()) {
 // say sends one packet of 20 ms, which tells its number.
 func (v *voice) say(t testing.TB) {
 	t.Helper()
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.packet.SequenceNumber++
 	v.packet.Timestamp += 960
-	v.packet.Payload = append(binary.BigEndian.AppendUint32(nil, uint32(len(v.sent))), make([]byte, 60)...)
+	v.packet.Payload = append(binary.BigEndian.AppendUint32(nil, uint32(len(v.sent))), v.id...)
 	id := uint8(0)
 	for _, extension := range v.sender.GetParameters().HeaderExtensions {
 		if extension.URI == extensionAudioLevel {
@@ -418,19 +438,19 @@ func (v *voice) say(t testing.TB) {
 }
 
 // peerAPI is what a browser brings: Opus, VP8 and RTX, reports, NACK and transport-wide feedback.
-func peerAPI(t testing.TB, o peerOptions) *webrtc.API {
+func peerAPI(t testing.TB, o peerOptions, way *link) *webrtc.API {
 	t.Helper()
 	media := mediaEngine(t)
 	registry := &interceptor.Registry{}
-	generator, err := nack.NewGeneratorInterceptor()
+	generator, err := nack.NewGeneratorInterceptor(nack.WithGeneratorLoggerFactory(quietPion{}))
 	fail(t, err)
-	responder, err := nack.NewResponderInterceptor()
+	responder, err := nack.NewResponderInterceptor(nack.WithResponderLoggerFactory(quietPion{}))
 	fail(t, err)
-	receiver, err := report.NewReceiverInterceptor()
+	receiver, err := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(quietPion{}))
 	fail(t, err)
-	sender, err := report.NewSenderInterceptor()
+	sender, err := report.NewSenderInterceptor(report.WithSenderLoggerFactory(quietPion{}))
 	fail(t, err)
-	feedback, err := twcc.NewSenderInterceptor()
+	feedback, err := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(quietPion{}))
 	fail(t, err)
 	numbers, err := twcc.NewHeaderExtensionInterceptor()
 	fail(t, err)
@@ -442,8 +462,10 @@ func peerAPI(t testing.TB, o peerOptions) *webrtc.API {
 	e.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	if o.conn != nil {
-		e.SetICEUDPMux(ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: o.conn, Logger: quietPion{}.NewLogger("")}))
+	if way != nil {
+		mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: way, Logger: quietPion{}.NewLogger("")})
+		t.Cleanup(func() { _ = mux.Close() })
+		e.SetICEUDPMux(mux)
 	}
 	if o.engine != nil {
 		o.engine(&e)
@@ -510,3 +532,16 @@ func drain(sender *webrtc.RTPSender, asked func()) {
 		}
 	}
 }
+
+// wantKey asks for a key frame of the slot that carries a track.
+func (c *peer) wantKey(track wire.TrackID) {
+	mid := c.slotOf(track)
+	for _, transceiver := range c.down.GetTransceivers() {
+		if transceiver.Mid() == mid {
+			_ = c.down.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(transceiver.Receiver().Track().SSRC())}})
+		}
+	}
+}
+
+// counted is what has been counted.
+func counted(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }

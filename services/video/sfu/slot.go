@@ -13,7 +13,7 @@ const (
 	historySize   = 1024 // packets of a video slot that can be asked for again
 	subscriberKey = time.Second
 	againAfter    = 15 * time.Millisecond // least time between sending the same packet again twice
-	longestLeap   = 5 * time.Second       // of time, where a slot goes over to another layer
+	longestLeap   = time.Minute           // of time, where a slot goes over to another layer
 )
 
 // slot is a media section of a connection down, and one continuous stream in it, whatever it carries: packets keep their order and
@@ -96,9 +96,16 @@ func (s *slot) usable() bool {
 func (s *slot) carryLocked(t *track) {
 	if s.track != nil {
 		s.track.remove(s)
-		s.aim(nil, true)
+		s.forget()
 	}
 	s.track = t
+}
+
+// forget lets go of what the slot carried.
+func (s *slot) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.source, s.target, s.latest, s.history = nil, nil, nil, nil
 }
 
 // startLocked lets the track's packets come by. The room's lock is held.
@@ -177,7 +184,7 @@ func (s *slot) elapsed(l *layer, p *packet, now time.Time) uint32 {
 			took = d
 		}
 	}
-	return max(1, uint32(took.Seconds()*float64(s.kind.clock()))) //nolint:gosec // wraps as timestamps do
+	return max(1, uint32(max(took, 0).Seconds()*float64(s.kind.clock())))
 }
 
 func (s *slot) write(l *layer, p *packet, now time.Time) {
@@ -218,7 +225,7 @@ func (s *slot) header(d *datagram, payloadType uint8, marker bool, sequence uint
 	binary.BigEndian.PutUint16(b[12:], oneByteProfile)
 	binary.BigEndian.PutUint16(b[14:], 1)
 	b[16], b[19] = downTransport<<4|1, 0
-	binary.BigEndian.PutUint16(b[17:], s.down.band.sent(size+rtpHeader, now))
+	binary.BigEndian.PutUint16(b[17:], s.down.band.sent(size+rtpHeader, ssrc == s.repair, now))
 	return rtpHeader + 8
 }
 

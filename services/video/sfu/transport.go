@@ -61,6 +61,7 @@ type transport struct {
 	log    *slog.Logger
 	state  atomic.Int32
 	heard  atomic.Int64 // when last something came that only the client can have sent
+	there  atomic.Int64 // and from the address in use
 	remote atomic.Pointer[netip.AddrPort]
 
 	addresses []netip.AddrPort // guarded by the ways
@@ -160,8 +161,8 @@ func (t *transport) checked(from netip.AddrPort, generation int, nominated bool)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.sfu.now()
-	quiet := now.Sub(time.Unix(0, t.heard.Load())) > moveAfter
-	t.heard.Store(now.UnixNano())
+	quiet := now.Sub(time.Unix(0, t.there.Load())) > moveAfter
+	t.hears(from, now)
 	remote := t.remote.Load()
 	switch {
 	case generation < t.chosen:
@@ -174,11 +175,20 @@ func (t *transport) checked(from netip.AddrPort, generation int, nominated bool)
 		return
 	}
 	t.remote.Store(&from)
+	t.there.Store(now.UnixNano())
 	if generation > t.chosen {
 		t.chosen = generation
 		t.sfu.ways.keepOnly(t, generation)
 	}
 	t.pipe.open()
+}
+
+// hears notes that the client is there.
+func (t *transport) hears(from netip.AddrPort, now time.Time) {
+	t.heard.Store(now.UnixNano())
+	if remote := t.remote.Load(); remote != nil && *remote == from {
+		t.there.Store(now.UnixNano())
+	}
 }
 
 func (t *transport) isDone() bool { return t.ctx.Err() != nil }
@@ -252,7 +262,7 @@ func (t *transport) take(d *datagram, now time.Time) (free bool) {
 		t.early = append(t.early, d)
 		return false
 	}
-	t.open(packet, now)
+	t.open(d, now)
 	return true
 }
 
@@ -262,7 +272,7 @@ func (t *transport) catchUp(now time.Time) {
 		return
 	}
 	for _, d := range t.early {
-		t.open(d.bytes[:d.n], now)
+		t.open(d, now)
 		d.free()
 	}
 	t.early = nil
@@ -272,11 +282,11 @@ func (t *transport) catchUp(now time.Time) {
 func isRTP(b []byte) bool { return len(b) > 1 && (b[1] < 192 || b[1] > 223) }
 
 // open decrypts a packet in its place. What does not open is not the client's, or came twice.
-func (t *transport) open(packet []byte, now time.Time) {
-	in := t.in.Load()
+func (t *transport) open(d *datagram, now time.Time) {
+	in, packet := t.in.Load(), d.bytes[:d.n]
 	if !isRTP(packet) {
 		if plain, err := in.DecryptRTCP(packet, packet, nil); err == nil {
-			t.heard.Store(now.UnixNano())
+			t.hears(d.with, now)
 			t.taker.takeRTCP(plain, now)
 			return
 		}
@@ -288,7 +298,7 @@ func (t *transport) open(packet []byte, now time.Time) {
 		t.sfu.metrics.broken.Inc()
 		return
 	}
-	t.heard.Store(now.UnixNano())
+	t.hears(d.with, now)
 	t.taker.takeRTP(plain, now)
 }
 

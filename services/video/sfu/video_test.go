@@ -2,16 +2,26 @@ package sfu
 
 import (
 	"testing"
+	"time"
 
 	"secureconnect/services/internal/wire"
 )
 
 // A layer is gone over to at its key frames only, up and down, and what the receiver gets stays one stream.
 func TestLayers(t *testing.T) {
+	t.Parallel()
 	r := begin(t).Room(false)
 	sender, receiver := join(t, r, "sender"), join(t, r, "receiver")
 	cam := sender.show(wire.SourceCamera, rids...)
 	cam.film()
+	receiver.await("sender reports of all layers", func() bool {
+		for _, l := range sender.p.tracks[0].layers {
+			if _, known := l.senderTime(0); !known {
+				return false
+			}
+		}
+		return true
+	})
 	for _, step := range []struct {
 		want string
 		rank int
@@ -30,5 +40,5 @@ func TestLayers(t *testing.T) {
 			return true
 		})
 	}
-	continuous(t, receiver.from(cam.id))
+	continuous(t, 50*time.Millisecond, receiver.from(cam.id), cam)
 }

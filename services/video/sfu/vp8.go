@@ -4,14 +4,13 @@ import "encoding/binary"
 
 // vp8 is what the payload descriptor says, which is in clear (RFC 7741 §4.2), and the first bit of a frame, which stays so too.
 type vp8 struct {
-	begins   bool // a frame
-	key      bool // a key frame, of a packet that begins one
-	picture  uint16
-	at       uint8 // where the picture ID is; 0 where there is none
-	wide     bool  // it has 15 bits, not 7
-	tl0      uint8
-	tl0At    uint8 // 0 where there is none
-	readable bool
+	begins  bool // a frame
+	key     bool // a key frame, of a packet that begins one
+	picture uint16
+	at      uint8 // where the picture ID is; 0 where there is none
+	wide    bool  // it has 15 bits, not 7
+	tl0     uint8
+	tl0At   uint8 // 0 where there is none
 }
 
 // parse reads a descriptor; one that it cannot read is passed on as it is.
@@ -23,10 +22,10 @@ func (v *vp8) parse(b []byte) {
 	at := 1
 	if b[0]&0x80 != 0 {
 		if at = v.parseExtension(b); at == 0 {
+			*v = vp8{}
 			return
 		}
 	}
-	v.readable = true
 	v.begins = b[0]&0x10 != 0 && b[0]&0x07 == 0
 	v.key = v.begins && len(b) > at && b[at]&1 == 0 // RFC 6386 §9.1
 }
@@ -41,7 +40,7 @@ func (v *vp8) parseExtension(b []byte) int {
 		if len(b) < at+1 {
 			return 0
 		}
-		v.at, v.picture = uint8(at), uint16(b[at]) //nolint:gosec // a constant
+		v.at, v.picture = uint8(at), uint16(b[at])
 		if at++; v.picture&0x80 != 0 {
 			if len(b) < at+1 {
 				return 0
@@ -54,7 +53,7 @@ func (v *vp8) parseExtension(b []byte) int {
 		if len(b) < at+1 {
 			return 0
 		}
-		v.tl0At, v.tl0 = uint8(at), b[at] //nolint:gosec // at most 4
+		v.tl0At, v.tl0 = uint8(at), b[at]
 		at++
 	}
 	if has&0x30 != 0 {
