@@ -28,6 +28,9 @@ type MessengerOptions struct {
 	Cursors map[wire.ConversationID]int64
 	// Read takes every item of the conversations, each conversation in its order. It is called by one goroutine.
 	Read func(Message)
+	// Notice takes what else the platform says of its own accord, such as that there is news of calls (wire.FrameCalls); it may be nil. It
+	// must not wait for anything.
+	Notice func(kind string, frame json.RawMessage)
 	// BackedUp hears how each turn of backing keys up has ended (see BackUp); it may be nil. After an error there is another turn.
 	BackedUp func(error)
 	// Patience is how long a message waits for a key directory that does not answer; 10 s when it is zero.
@@ -41,6 +44,7 @@ type Messenger struct {
 
 	patience time.Duration
 	read     func(Message)
+	told     func(kind string, frame json.RawMessage)
 	backedUp func(error)
 	wake     chan struct{} // keys may wait
 }
@@ -48,7 +52,7 @@ type Messenger struct {
 // Messenger prepares a live connection of the machine's device; Run it.
 func (m *Machine) Messenger(options MessengerOptions) *Messenger {
 	messenger := &Messenger{
-		Machine: m, read: options.Read, backedUp: options.BackedUp, patience: options.Patience,
+		Machine: m, read: options.Read, told: options.Notice, backedUp: options.BackedUp, patience: options.Patience,
 		wake: make(chan struct{}, 1),
 	}
 	if messenger.patience == 0 {
@@ -105,8 +109,11 @@ func (m *Messenger) keep(ctx context.Context) {
 	}
 }
 
-func (m *Messenger) notice(kind string, _ json.RawMessage) {
+func (m *Messenger) notice(kind string, frame json.RawMessage) {
 	if kind != wire.FrameInbox {
+		if m.told != nil {
+			m.told(kind, frame)
+		}
 		return
 	}
 	select {

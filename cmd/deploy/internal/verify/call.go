@@ -93,22 +93,33 @@ func (d *dialling) rings(ctx context.Context) (string, error) {
 		return "", d.writer.explain("begin a call", err)
 	}
 	d.call = call.ID
+	told, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
 	for {
-		ongoing, _, err := d.reader.api.OngoingCalls(ctx, d.reader.tokens.AccessToken)
-		if err != nil {
-			return "", d.reader.explain("list calls", err)
-		}
-		for _, one := range ongoing {
-			if one.ID == call.ID && stateOf(one, d.reader.tokens.User.ID) == "ringing" {
-				return fmt.Sprintf("a call begun on %s rings on %s after %d ms", d.writer.host, d.reader.host, time.Since(began).Milliseconds()), nil
-			}
-		}
 		select {
-		case <-ctx.Done():
-			return "", fail("", "a call begun on %s does not ring on %s", d.writer.host, d.reader.host)
-		case <-time.After(50 * time.Millisecond):
+		case <-d.reading.calls:
+			if ringing, err := d.ringing(ctx, call.ID); err != nil || ringing {
+				return fmt.Sprintf("a call begun on %s rings on %s after %d ms", d.writer.host, d.reader.host, time.Since(began).Milliseconds()), err
+			}
+		case <-told.Done():
+			if ringing, err := d.ringing(ctx, call.ID); err != nil || !ringing {
+				return "", errors.Join(err, fail("", "a call begun on %s does not ring on %s", d.writer.host, d.reader.host))
+			}
+			return "", fail("docker compose logs chat on "+d.reader.host+", and redis on "+d.first("db"),
+				"a call begun on %s is to ring on %s, but the device there is not told of it", d.writer.host, d.reader.host)
 		}
 	}
+}
+
+// ringing asks whether a call rings for the reader.
+func (d *dialling) ringing(ctx context.Context, id client.CallID) (bool, error) {
+	ongoing, _, err := d.reader.api.OngoingCalls(ctx, d.reader.tokens.AccessToken)
+	if err != nil {
+		return false, d.reader.explain("list calls", err)
+	}
+	return slices.ContainsFunc(ongoing, func(one client.Call) bool {
+		return one.ID == id && stateOf(one, d.reader.tokens.User.ID) == "ringing"
+	}), nil
 }
 
 func stateOf(call client.Call, user client.UserID) string {

@@ -204,20 +204,21 @@ func TestCall_rings(t *testing.T) {
 	call := client.Call{ID: callstest.Call, Members: []client.CallMember{{UserID: linh, State: "joined"}, {UserID: mai, State: "ringing"}}}
 	for name, c := range map[string]struct {
 		ongoing []client.Call
+		told    bool
 		cause   string
 	}{
-		"at the other":    {[]client.Call{call}, ""},
-		"nowhere":         {nil, "does not ring on app-02"},
-		"at the one only": {[]client.Call{{ID: call.ID, Members: call.Members[:1]}}, "does not ring on app-02"},
+		"at the other":       {[]client.Call{call}, true, ""},
+		"nowhere":            {nil, false, "does not ring on app-02"},
+		"at the one only":    {[]client.Call{{ID: call.ID, Members: call.Members[:1]}}, true, "does not ring on app-02"},
+		"and nobody is told": {[]client.Call{call}, false, "the device there is not told of it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer cancel()
-			if c.cause == "" {
-				ctx = t.Context()
-			}
 			d := office(t, map[string]any{"POST /v1/calls": call, "GET /v1/calls": map[string]any{"calls": c.ongoing}})
-			_, err := d.rings(ctx)
+			d.patience, d.reading = 200*time.Millisecond, &device{calls: make(chan struct{}, 1)}
+			if c.told {
+				d.reading.notice(frameCalls, nil)
+			}
+			_, err := d.rings(t.Context())
 			if got := verdict("ring", "", "", err, 0)[0]; (c.cause == "") != (got.Status == Passed) || !strings.Contains(got.Cause, c.cause) {
 				t.Errorf("got %+v", got)
 			}

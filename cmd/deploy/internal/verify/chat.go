@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -53,6 +54,8 @@ type device struct {
 	*e2ee.Messenger
 	machine *e2ee.Machine
 	leave   func()
+
+	calls chan struct{} // has one waiting when the platform has told of news of calls
 
 	mu   sync.Mutex
 	read []e2ee.Message
@@ -234,13 +237,13 @@ func newDevice(ctx context.Context, v *visitor, tokens client.Tokens) (*device, 
 	if err != nil {
 		return nil, err
 	}
-	return &device{machine: machine, leave: func() {}, more: make(chan struct{})}, nil
+	return &device{machine: machine, leave: func() {}, calls: make(chan struct{}, 1), more: make(chan struct{})}, nil
 }
 
 // connect stays until leave. A device that was connected before goes on where it was.
 func (d *device) connect(cursors map[client.ConversationID]int64) {
 	if d.Messenger == nil {
-		d.Messenger = d.machine.Messenger(e2ee.MessengerOptions{Read: d.take, Cursors: cursors})
+		d.Messenger = d.machine.Messenger(e2ee.MessengerOptions{Read: d.take, Notice: d.notice, Cursors: cursors})
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -252,6 +255,19 @@ func (d *device) connect(cursors map[client.ConversationID]int64) {
 		cancel()
 		<-ended
 	})
+}
+
+// frameCalls is what the platform calls news of calls (services/video/PROTOCOL.md).
+const frameCalls = "calls"
+
+func (d *device) notice(kind string, _ json.RawMessage) {
+	if kind != frameCalls {
+		return
+	}
+	select {
+	case d.calls <- struct{}{}:
+	default: // it is known that there are some
+	}
 }
 
 func (d *device) take(m e2ee.Message) {
