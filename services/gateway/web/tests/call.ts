@@ -87,8 +87,9 @@ export class InCall {
   // Milliseconds from doing something to the first picture of somebody.
   async firstPicture(name: string, act: () => Promise<unknown>): Promise<number> {
     await this.page.evaluate((wanted) => {
-      firstPicture = new Promise((resolve) => {
+      firstPicture = new Promise((resolve, reject) => {
         let began = 0;
+        setTimeout(() => reject(new Error("no picture came")), 20_000);
         addEventListener("click", () => { began = performance.now(); }, { once: true, capture: true });
         const look = setInterval(() => {
           const tile = [...document.querySelectorAll("figure.tile")].find((each) => each.querySelector(".name")?.textContent === wanted);

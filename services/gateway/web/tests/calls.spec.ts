@@ -1,19 +1,20 @@
 // Calls with sound and picture, through the TURN server and the SFU, from the ringing to the log.
 import { expect } from "@playwright/test";
 import { InCall } from "./call";
+import { Liar } from "./liar";
 import { acquaint, test } from "./pair";
 import { Person } from "./person";
 import { accounts, udp } from "./platform";
 
 const joinedWithin = 1000; // milliseconds from a click to the first picture
+const joins: number[] = []; // milliseconds, of all who joined here
 const gapAtMost = 900; // milliseconds without a picture that nobody minds, at ten a second on a busy machine
 
-test("two people call each other", async ({ pair: [linh, mai] }) => {
+test("two people call each other", async ({ browser, pair: [linh, mai] }) => {
   const { step } = test, [hers, his] = [linh.account.name, mai.account.name];
   const [caller, called] = [new InCall(linh), new InCall(mai)];
   await linh.open(his);
   await mai.open(hers);
-  const joins: number[] = [];
 
   await step("it rings, aloud in one tab, and is answered", async () => {
     const tab = await mai.tab();
@@ -75,7 +76,9 @@ test("two people call each other", async ({ pair: [linh, mai] }) => {
     linh.line.cut();
     await linh.press("Turn microphone off");
     await expect(called.tile(hers)).toContainText("is coming back…");
+    await expect(caller.stage).toContainText("The server does not answer.");
     linh.line.mend();
+    await expect(caller.stage).not.toContainText("The server does not answer.");
     await expect(called.tile(hers).getByRole("img", { name: "Microphone off" })).toBeVisible();
     await expect(called.tile(hers)).not.toContainText("is coming back…");
     for (const person of [caller, called]) expect(await person.longestGap()).toBeLessThan(gapAtMost);
@@ -133,8 +136,28 @@ test("two people call each other", async ({ pair: [linh, mai] }) => {
     await caller.isOver();
   });
 
-  console.log(`from the click to the first picture: ${joins.join(", ")} ms (at most ${joinedWithin})`);
-  expect(Math.min(...joins)).toBeLessThanOrEqual(joinedWithin);
+  await step("on another device it is answered, and taken over", async () => {
+    const phone = new InCall(await Person.at(browser, "app-01", mai.account, { viewport: { width: 390, height: 844 } }));
+    await phone.person.signIn();
+    await phone.person.press("Confirm this device");
+    await phone.person.dialog("Confirm this device").getByLabel("Recovery key").fill(mai.recoveryKey);
+    await phone.person.press("Continue");
+    await caller.place("Call with camera");
+    await expect(called.ringing).toBeVisible();
+    await phone.answer("With camera");
+    await expect(called.ringing).toBeHidden();
+    await caller.meets(phone);
+    await phone.sees(hers);
+    await mai.open(hers);
+    await expect(mai.page.getByText("You are in this call on another device.")).toBeVisible();
+    await called.person.press("With camera");
+    await expect(phone.ringing).toContainText("You went on with this call on another device or in another window.");
+    await caller.meets(called);
+    await called.sees(hers);
+    await called.hangUp();
+    await caller.isOver();
+    await phone.person.away();
+  });
 });
 
 test("three people are in a call of a group", async ({ browser, pair: [linh, mai] }) => {
@@ -146,7 +169,6 @@ test("three people are in a call of a group", async ({ browser, pair: [linh, mai
   await acquaint(linh, quan);
   await linh.startGroup("Table", [his, theirs]);
   for (const person of [mai, quan]) await person.open("Table");
-  const joins: number[] = [];
 
   await step("one comes after the other, and all see and hear all", async () => {
     await first.place("Call with camera");
@@ -167,6 +189,34 @@ test("three people are in a call of a group", async ({ browser, pair: [linh, mai
     joins.push(await second.firstPicture(hers, () => mai.press("Join with camera")));
     await first.sees(his);
     await third.sees(his);
+  });
+
+  await step("a server that says of one's picture that it is another's shows nobody", async () => {
+    await first.hangUp();
+    const liar = await Liar.inCallsOf(linh);
+    await linh.press("Join with camera");
+    await first.hears();
+    await expect.poll(() => liar.swaps).toBeGreaterThan(0);
+    for (const name of [his, theirs]) await first.seesNothing(name);
+    await expect(first.stage.locator("figure video")).toHaveCount(1); // her own
+    await first.hangUp();
+    await liar.honestInCalls();
+    await linh.press("Join with camera");
+    for (const name of [his, theirs]) await first.sees(name);
+  });
+
+  await step("without a key nothing is decoded, and that is said; with it there is a picture", async () => {
+    await second.hangUp();
+    const liar = await Liar.before(linh);
+    liar.withhold();
+    await mai.press("Join with camera");
+    await second.sees(hers);
+    await expect(first.tile(his)).toContainText(`The key of ${his} has not come.`);
+    await first.seesNothing(his);
+    await first.sees(theirs);
+    await liar.giveBack();
+    await first.sees(his);
+    await liar.away();
   });
 
   await step("a tab that is closed leaves, and one that follows moves the call to itself", async () => {
@@ -209,4 +259,84 @@ test("three people are in a call of a group", async ({ browser, pair: [linh, mai
 
   console.log(`from the click to the first picture: ${joins.join(", ")} ms (at most ${joinedWithin})`);
   expect(Math.min(...joins)).toBeLessThanOrEqual(joinedWithin);
+});
+
+test("joining a call survives a socket that is cut at any stage of it", async ({ pair: [linh, mai] }) => {
+  const { step } = test, [hers, his] = [linh.account.name, mai.account.name];
+  const [first, second] = [new InCall(linh), new InCall(mai)];
+  await linh.startGroup("Stages", [his]);
+  await mai.open("Stages");
+  await first.place("Call with camera");
+  await second.decline();
+  let cut: (frame: { type: string }, ours: boolean) => boolean = () => false;
+  await mai.page.routeWebSocket(/\/v1\/calls\//, (near) => {
+    const far = near.connectToServer();
+    const pass = (ours: boolean, send: (message: string) => void) => (message: string | Buffer) => {
+      const frame = JSON.parse(message as string);
+      if (!cut(frame, ours)) return send(JSON.stringify(frame));
+      cut = () => false;
+      void far.close({ code: 3000 });
+      void near.close({ code: 3000 });
+    };
+    near.onMessage(pass(true, (message) => far.send(message)));
+    far.onMessage(pass(false, (message) => near.send(message)));
+  });
+  const stages: [string, string, boolean][] = [
+    ["its token is said", "auth", true], ["it may join", "ready", false], ["it joins", "join", true], ["it has joined", "joined", false],
+    ["it offers", "offer", true], ["its offer is answered", "answer", false], ["it is offered", "offer", false], ["it answers", "answer", true],
+  ];
+  for (const [what, type, from] of stages) {
+    await step("cut as " + what, async () => {
+      let done = false;
+      cut = (frame, ours) => done ||= frame.type === type && ours === from;
+      await mai.press("Join with camera");
+      await second.sees(hers);
+      await first.sees(his);
+      expect(done).toBe(true);
+      await second.hangUp();
+      await expect(first.tile(his)).toHaveCount(0);
+    });
+  }
+  await step("without UDP it is joined over TCP", async () => {
+    await udp("cut");
+    try {
+      await mai.press("Join with camera");
+      await second.sees(hers);
+      await expect.poll(async () => new Set(await second.ways())).toEqual(new Set(["relay tcp SRTP_AEAD_AES_128_GCM"]));
+    } finally {
+      await udp("mend");
+    }
+    await second.hangUp();
+  });
+  await step("what the relay refuses is named", async () => {
+    cut = (frame) => {
+      if ("ice" in frame) for (const server of (frame.ice as { servers: { credential: string }[] }).servers) server.credential = "not this one";
+      return false;
+    };
+    await mai.press("Join with camera");
+    await expect(second.stage).toContainText("refuses the credentials the server gave");
+    await second.hangUp();
+    cut = () => false;
+  });
+  await first.hangUp();
+});
+
+test("one tests the connection without anybody", async ({ pair: [linh] }) => {
+  const step = (name: string) => linh.page.locator(`#trial [data-step="${name}"]`);
+  await linh.press("Settings");
+  await linh.dialog("Settings").getByText("Calls", { exact: true }).click();
+  await linh.press("Test my connection");
+  for (const name of ["server", "udp", "tcp", "tls", "media", "line"]) await expect(step(name)).toHaveAttribute("data-state", /^(good|poor)$/);
+  await expect(step("line")).toContainText(/Round trip \d+ ms, loss [\d.]+%, over UDP/);
+  await udp("cut");
+  try {
+    await linh.press("Test my connection");
+    await expect(step("udp")).toHaveAttribute("data-state", "failed");
+    await expect(step("udp")).toContainText("lets no UDP through");
+    for (const name of ["server", "tcp", "tls", "media"]) await expect(step(name)).toHaveAttribute("data-state", "good");
+    await expect(step("line")).toContainText("over TCP");
+  } finally {
+    await udp("mend");
+  }
+  await linh.close();
 });

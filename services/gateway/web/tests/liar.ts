@@ -1,6 +1,6 @@
 // A server that lies to one person: it stands between their browser and the platform and can make any key it likes.
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import type { Request, Route } from "@playwright/test";
+import type { Request, Route, WebSocketRoute } from "@playwright/test";
 import type { Person } from "./person";
 
 type Json = Record<string, any>;
@@ -54,6 +54,10 @@ export class Liar {
   private swapped = "";
   private news: { user: string; spread: boolean; seen: () => void } | null = null;
   readonly keysSentTo = new Set<string>(); // devices, by what the victim sent for them
+  private withheld: Json[] | null = null; // of what was sent to the victim's device
+  private returned: Json[] = [];
+  swaps = 0; // of pictures, in calls
+  private swapping = true;
 
   private constructor(private readonly victim: Person) {}
 
@@ -87,6 +91,47 @@ export class Liar {
     this.victim.line.cut();
     this.victim.line.mend();
     await seen;
+  }
+
+  // Keeps what is sent to the victim's device, and gives it back.
+  withhold() { this.withheld = []; }
+
+  async giveBack() {
+    const inbox = this.victim.page.waitForResponse("**/v1/keys/sync?*");
+    this.returned = this.withheld ?? [];
+    this.withheld = null;
+    this.victim.line.cut(); // whoever connects again asks what there is
+    this.victim.line.mend();
+    await inbox;
+  }
+
+  // Says in calls that one participant's picture is another one's.
+  static async inCallsOf(victim: Person): Promise<Liar> {
+    const liar = new Liar(victim);
+    await victim.page.routeWebSocket(/\/v1\/calls\//, (socket) => liar.swapSlots(socket));
+    return liar;
+  }
+
+  honestInCalls() { this.swapping = false; }
+
+  private swapSlots(near: WebSocketRoute) {
+    const far = near.connectToServer();
+    const cameras = new Set<string>(), places = new Map<string, string>();
+    far.onMessage((message) => {
+      const frame = JSON.parse(message as string) as Json;
+      const people: Json[] = frame.type === "joined" ? frame.participants : frame.type === "participant" ? [frame.participant] : [];
+      for (const { tracks } of people) for (const { id, source } of tracks ?? []) if (source === "camera") cameras.add(id);
+      if (frame.type === "slots" && this.swapping) frame.slots = this.exchange(frame.slots, cameras, places);
+      near.send(JSON.stringify(frame));
+    });
+  }
+
+  private exchange(slots: Json[], cameras: Set<string>, places: Map<string, string>): Json[] {
+    for (const { mid, track_id } of slots) places.set(mid, track_id);
+    const pictures = [...places].filter(([, track]) => cameras.has(track)), rest = slots.filter(({ track_id }) => !cameras.has(track_id));
+    if (pictures.length < 2) return slots;
+    this.swaps++;
+    return [...rest, ...pictures.map(([mid], i) => ({ mid, track_id: pictures[(i + 1) % pictures.length]![1] }))];
   }
 
   // Says something else of messages, by their names.
@@ -132,6 +177,8 @@ export class Liar {
   }
 
   private sync(answer: Json) {
+    answer.to_device.events.unshift(...this.returned.splice(0));
+    if (this.withheld) this.withheld.push(...answer.to_device.events.splice(0));
     if (!this.news || this.news.spread) return;
     answer.device_lists.changed = [...answer.device_lists.changed ?? [], this.news.user];
     this.news.spread = true;

@@ -1,8 +1,11 @@
 // A server that lies to a browser, and one that dies.
 import { expect } from "@playwright/test";
+import { InCall } from "./call";
 import { Liar } from "./liar";
 import { test } from "./pair";
 import { appHost, gate } from "./platform";
+
+const backWithin = 10_000; // milliseconds without a picture when the host of a call has died
 
 test("a server that lies is not believed", async ({ pair: [linh, mai] }) => {
   const { step } = test, { page } = linh;
@@ -144,21 +147,33 @@ test("a key that comes while its message is being kept as unreadable", async ({ 
 
 declare const held: (() => void)[];
 
-test("a conversation outlives an app host", async ({ pair: [linh, mai] }) => {
-  const { step } = test;
+test("a conversation and a call outlive an app host", async ({ pair: [linh, mai] }) => {
+  const { step } = test, [hers, his] = [linh.account.name, mai.account.name];
+  const [caller, called] = [new InCall(linh), new InCall(mai)];
   await linh.startGroup("Storm", [mai.account.name]);
   await mai.open("Storm");
   await linh.isServedBy("app-01");
   await linh.say("before");
   await mai.sees("before");
+  await caller.place("Call with camera"); // it lives where its first socket went
+  await called.answer("With camera");
+  for (const person of [caller, called]) await person.person.press("Make small");
+  await called.measure(hers);
+  await caller.measure(his);
 
-  await step("it goes on over the other one", async () => {
+  await step("they go on over the other one", async () => {
     await appHost("kill");
     await linh.say("one");
     await mai.say("two");
     await linh.shows("one", "Read");
     await mai.shows("two", "Read");
     await linh.isServedBy("app-02");
+    await caller.meets(called);
+    await called.meets(caller);
+    const gaps = await Promise.all([caller, called].map((person) => person.longestGap()));
+    console.log(`an app host died: the pictures were back after ${gaps.join(" and ")} ms (at most ${backWithin})`);
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(backWithin);
+    await caller.hangUp();
   }).finally(() => appHost("start"));
 
   await step("nothing is missing when it is back", async () => {

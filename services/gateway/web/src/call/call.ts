@@ -335,7 +335,7 @@ export class Call {
     if (!this.socket.open) return;
     const now = performance.now(), { up, down } = connections.judge(now);
     if (up === "rejoin" || down === "rejoin") return this.rejoin();
-    if (up !== "restart" && down !== "restart") return;
+    if (up !== "restart" && down !== "restart" && !connections.narrow) return;
     // What ended one has ended the other as well, and often the socket; not each of them is found out as soon.
     this.socket.probe();
     connections.restart(now);

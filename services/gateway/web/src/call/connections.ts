@@ -2,9 +2,12 @@
 import type { Cipher } from "./cipher";
 import { Down } from "./down";
 import { Leg, type Step } from "./leg";
+import { configuration } from "./relays";
 import type { ConnectionFacts } from "./trouble";
 import { Up } from "./up";
 import type { Ice } from "./wire";
+
+const udpWithin = 600; // milliseconds for the relay to answer over UDP
 
 export class Connections {
   readonly up: Up;
@@ -13,10 +16,16 @@ export class Connections {
   readonly upLeg = new Leg(this.made);
   readonly downLeg = new Leg(this.made);
 
-  constructor(ice: Ice, cipher: Cipher, changed: () => void) {
-    this.up = new Up(ice, cipher);
-    this.down = new Down(ice, cipher, changed);
+  private wide = false;
+
+  // Over UDP at first: a browser that had the choice would stop looking as soon as it has any connection, and stay with TCP.
+  constructor(private ice: Ice, cipher: Cipher, changed: () => void) {
+    this.up = new Up(configuration(ice, "udp"), cipher);
+    this.down = new Down(configuration(ice, "udp"), cipher, changed);
   }
+
+  // Whether the relay is silent over UDP, so that it is time to try all ways.
+  get narrow() { return !this.wide && performance.now() - this.made > udpWithin && [this.up, this.down].some(({ relays }) => relays.facts.answered.length === 0); }
 
   // comes says whether something should come down now. Of what goes up, the SFU tells many times a second how pictures arrive (TWCC),
   // and of sound now and then.
@@ -29,6 +38,8 @@ export class Connections {
 
   // Both are about to be restarted.
   restart(now: number) {
+    this.wide = true;
+    this.renew(this.ice);
     for (const leg of [this.upLeg, this.downLeg]) leg.restart(now);
     for (const { relays } of [this.up, this.down]) relays.restart();
   }
@@ -42,7 +53,10 @@ export class Connections {
     return [this.up, this.down].map(({ pc, relays }) => ({ ...relays.facts, connected: pc.iceConnectionState === "connected" || pc.iceConnectionState === "completed" }));
   }
 
-  renew(ice: Ice) { for (const { relays } of [this.up, this.down]) relays.renew(ice); }
+  renew(ice: Ice) {
+    this.ice = ice;
+    for (const { relays } of [this.up, this.down]) relays.renew(ice);
+  }
 
   close() {
     this.up.close();

@@ -2,8 +2,8 @@
 import type { Id } from "../protocol";
 import type { Cipher } from "./cipher";
 import type { Kind } from "./frames";
-import { configuration, Relays } from "./relays";
-import type { Ice, Slot } from "./wire";
+import { Relays } from "./relays";
+import type { Slot } from "./wire";
 
 export interface Place {
   name: string; // of all connections down there ever were
@@ -25,8 +25,8 @@ export class Down {
   private version = 0;
   private work = Promise.resolve();
 
-  constructor(ice: Ice, private readonly cipher: Cipher, private readonly changed: () => void) {
-    this.pc = new RTCPeerConnection(configuration(ice));
+  constructor(configuration: RTCConfiguration, private readonly cipher: Cipher, private readonly changed: () => void) {
+    this.pc = new RTCPeerConnection(configuration);
     this.relays = new Relays(this.pc);
   }
 

@@ -12,11 +12,11 @@ export function transportOf(url: string): Transport {
   return url.includes("transport=tcp") ? "tcp" : "udp";
 }
 
-export const configuration = (ice: Ice): RTCConfiguration => ({
-  iceServers: ice.servers.map(({ urls, username, credential }) => ({ urls, username, credential })),
-  iceTransportPolicy: "relay",
-  bundlePolicy: "max-bundle",
-});
+// Over one transport alone where the server has it, else over any.
+export function configuration({ servers }: Ice, over?: Transport): RTCConfiguration {
+  const wanted = servers.map((server) => ({ ...server, urls: server.urls.filter((url) => transportOf(url) === over) })).filter(({ urls }) => urls.length > 0);
+  return { iceServers: wanted.length > 0 ? wanted : servers, iceTransportPolicy: "relay", bundlePolicy: "max-bundle" };
+}
 
 export class Relays {
   private readonly answered = new Set<Transport>();
@@ -36,7 +36,7 @@ export class Relays {
     });
   }
 
-  // Credentials as they are now, which the next restart of ICE uses.
+  // What the next restart of ICE uses: credentials as they are now, and any way there is.
   renew(ice: Ice) { this.pc.setConfiguration(configuration(ice)); }
 
   // They are asked anew.

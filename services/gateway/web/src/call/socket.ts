@@ -23,7 +23,7 @@ const pongWithin = 2500;
 const probeWithin = 700; // where media has stopped as well
 const dialWithin = 5000;
 const answerWithin = 8000;
-const longestPause = 4000;
+const longestPause = 1500; // a call waits, and its next host is there a few seconds after the last one died
 const lookEvery = 15_000; // for another token
 
 export const closing = { moved: 4005, tokenWorn: 4003, noToken: 4501, sessionEnded: 4502, ourFault: 4503, over: 4510, elsewhere: 4511, notMember: 4512 };
@@ -61,7 +61,7 @@ export class CallSocket {
   }
 
   tell(frame: object) {
-    if (this.ready) this.socket!.send(JSON.stringify(frame));
+    if (this.ready && this.socket!.readyState === WebSocket.OPEN) this.socket!.send(JSON.stringify(frame));
   }
 
   ask(frame: { type: string } & Record<string, unknown>, within = answerWithin): Promise<Frame> {
@@ -181,7 +181,7 @@ export class CallSocket {
   }
 
   private pause(worn?: string) {
-    const wait = this.attempts === 0 ? 100 * Math.random() : Math.random() * Math.min(longestPause, 500 * 2 ** this.attempts);
+    const wait = this.attempts === 0 ? 100 * Math.random() : Math.min(longestPause, 250 * 2 ** this.attempts) * (1 + Math.random()) / 2;
     this.on.lost(this.attempts++);
     if (this.stopped) return;
     this.timer = window.setTimeout(() => {

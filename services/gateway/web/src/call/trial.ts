@@ -40,16 +40,18 @@ export class Trial {
   readonly running = signal(true);
   private readonly ends: (() => void)[] = [];
   private counts: Record<string, Count> = {};
-  private frame: (frame: Frame) => void = () => {};
+  private readonly early: Frame[] = []; // that come while the relays are tried
+  private frame: (frame: Frame) => void = (frame) => this.early.push(frame);
 
   constructor(private readonly begin: () => Promise<{ id: Id }>, private readonly token: (worn?: string) => Promise<string>) {}
 
   async run() {
     try {
       const { joined, socket } = await this.step("server", () => within(serverWithin, this.join(), "server"));
-      const relays = await Promise.all(this.transports(joined.ice).map(([transport, url]) => this.relay(transport, url, joined.ice)));
-      if (!relays.includes(true)) return;
-      const down = await this.step("media", () => within(mediaWithin, this.echo(joined, socket), "media"));
+      const relays = await Promise.all(this.transports(joined.ice).map((transport) => this.relay(transport, joined.ice)));
+      const over = relays.find((transport) => transport !== null);
+      if (!over) return;
+      const down = await this.step("media", () => within(mediaWithin, this.echo(joined, socket, over), "media"));
       await this.measure(down);
     } catch { // it is said at its step
     } finally {
@@ -96,16 +98,15 @@ export class Trial {
     });
   }
 
-  private transports({ servers }: Ice): [Transport, string][] {
-    const found = new Map<Transport, string>();
-    for (const { urls } of servers) for (const url of urls) if (!found.has(transportOf(url))) found.set(transportOf(url), url);
-    return [...found];
+  // The ways there are, the best one first.
+  private transports({ servers }: Ice): Transport[] {
+    const there = new Set(servers.flatMap(({ urls }) => urls.map(transportOf)));
+    return (["udp", "tcp", "tls"] as Transport[]).filter((transport) => there.has(transport));
   }
 
-  // Whether the relay answers one way; what it says where it does not.
-  private async relay(transport: Transport, url: string, ice: Ice): Promise<boolean> {
-    const server = ice.servers.find(({ urls }) => urls.includes(url))!;
-    const pc = new RTCPeerConnection({ ...configuration(ice), iceServers: [{ ...server, urls: [url] }] });
+  // That way, if the relay answers over it; what it says where it does not.
+  private async relay(transport: Transport, ice: Ice): Promise<Transport | null> {
+    const pc = new RTCPeerConnection(configuration(ice, transport));
     this.ends.push(() => pc.close());
     const answer = new Promise<{ ok: true }>((resolve, reject) => {
       pc.onicecandidate = ({ candidate }) => { if (candidate?.type === "relay") resolve({ ok: true }); };
@@ -121,19 +122,20 @@ export class Trial {
         await pc.setLocalDescription(await pc.createOffer());
         return within(relayWithin, answer, transport);
       });
-      return true;
+      return transport;
     } catch {
-      return false;
+      return null;
     } finally {
       pc.close();
     }
   }
 
   // Sends a picture and a sound of its own making, and waits until both are back and open with our key.
-  private async echo(joined: Joined, socket: CallSocket): Promise<Down> {
+  private async echo(joined: Joined, socket: CallSocket, over: Transport): Promise<Down> {
     const key: Key = newChain();
     const cipher = new Cipher({ owner: (place, owner) => cipher.show(place, owner), counts: (counts) => { this.counts = counts; } });
-    const up = new Up(joined.ice, cipher), down = new Down(joined.ice, cipher, () => {});
+    const ways = configuration(joined.ice, over);
+    const up = new Up(ways, cipher), down = new Down(ways, cipher, () => {});
     this.ends.push(() => {
       up.close();
       down.close();
@@ -145,6 +147,7 @@ export class Trial {
       if (frame.type === "offer") void down.offered(frame.version, frame.sdp, (sdp) => socket.tell({ type: "answer", version: frame.version, sdp }));
       if (frame.type === "slots") down.carry(frame.slots);
     };
+    for (const frame of this.early) this.frame(frame);
     const { picture, sound } = this.synthetic();
     up.add("microphone", sound, false);
     up.add("camera", picture, false);

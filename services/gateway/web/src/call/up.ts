@@ -1,8 +1,8 @@
 // The connection up: what this device sends. The client offers, each source at most once.
 import type { Cipher } from "./cipher";
 import type { Kind } from "./frames";
-import { configuration, Relays } from "./relays";
-import type { Ice, OfferedTrack, Source } from "./wire";
+import { Relays } from "./relays";
+import type { OfferedTrack, Source } from "./wire";
 
 const kinds: Record<Source, Kind> = { microphone: "audio", camera: "video", screen: "video", screen_audio: "audio" };
 
@@ -38,8 +38,8 @@ export class Up {
   private readonly sending = new Map<Source, Sending>();
   private changes = Promise.resolve(); // of parameters, one after the other
 
-  constructor(ice: Ice, private readonly cipher: Cipher) {
-    this.pc = new RTCPeerConnection(configuration(ice));
+  constructor(configuration: RTCConfiguration, private readonly cipher: Cipher) {
+    this.pc = new RTCPeerConnection(configuration);
     this.relays = new Relays(this.pc);
   }
 

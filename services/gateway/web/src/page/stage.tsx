@@ -56,7 +56,7 @@ function Status({ self: { call }, chat }: { self: Mine; chat: Chat | undefined }
   if (people === 0) return <>{calls.value ? text(rung(chat) ? "ringingThem" : "callingThem") : text("nobodyElse")}</>;
   if (!call.flowing.value) return <>{text(call.away.value || call.trouble.value ? "reconnecting" : "connecting")}</>;
   const count = chat?.kind === "group" ? ` · ${text("inCall").replace("{count}", String(people + 1))}` : "";
-  return <><Time />{count} · <span class="quiet-sign"><Icon name="lock" size={14} /> {text("encrypted")}</span></>;
+  return <><Time />{count}<span class="quiet-sign"> · <Icon name="lock" size={14} /> {text("encrypted")}</span></>;
 }
 
 // Whether it rings at somebody's.
