@@ -176,7 +176,7 @@ export class CallSocket {
     }
     if (code === closing.ourFault) this.attempts = Math.max(this.attempts, 6); // at once would be no better
     const worn = [closing.tokenWorn, closing.noToken].includes(code) ? this.token : undefined;
-    if (code === closing.moved) this.attempts = 0;
+    if (code === closing.moved) this.attempts = Math.min(this.attempts, 1);
     this.pause(worn);
   }
 
