@@ -42,6 +42,7 @@ type outsider struct {
 	self, victim *visitor
 	ended        string // the access token of a session of self that was logged out
 	group        client.Conversation
+	call         client.Call // that goes on there
 }
 
 // operation is a route of the public interface.
@@ -79,6 +80,9 @@ func (a *outsider) attacks() map[string]attack {
 		"GET /v1/conversations/{id}/messages":             {},
 		"POST /v1/conversations/{id}/messages":            {body: client.Message{ClientID: newMessageID(), Body: name}},
 		"PUT /v1/conversations/{id}/cursor":               {body: map[string]int64{"read": 1}},
+		"GET /v1/calls/{id}":                              {},
+		"POST /v1/calls/{id}/decline":                     {},
+		"POST /v1/calls/{id}/leave":                       {},
 		"PUT /v1/keys/sendToDevice/{type}/{txn}":          {body: map[string]any{"messages": map[string]any{}}, own: true},
 		"GET /v1/keys/backup/version/{version}":           {},
 		"DELETE /v1/keys/backup/version/{version}":        {},
@@ -142,7 +146,7 @@ func operations(document []byte) ([]operation, error) {
 	return table, nil
 }
 
-// meet makes an outsider, who has a session that has ended, and a victim, who has a conversation.
+// meet makes an outsider, who has a session that has ended, and a victim, who has a conversation with a call.
 func (a *outsider) meet(ctx context.Context, g *guests) (string, error) {
 	people, err := g.welcome(ctx, a.Groups["app"][0], a.Groups["app"][0])
 	if err != nil {
@@ -163,7 +167,13 @@ func (a *outsider) meet(ctx context.Context, g *guests) (string, error) {
 	if err != nil {
 		return "", a.victim.explain("make a conversation", err)
 	}
-	return "a person has a conversation, and an outsider knows all its ids", nil
+	a.call, _, err = a.victim.api.BeginCall(ctx, a.victim.tokens.AccessToken, client.CallRequest{
+		ConversationID: a.group.ID, ClientID: newMessageID(), Media: "audio",
+	})
+	if err != nil {
+		return "", a.victim.explain("begin a call", err)
+	}
+	return "a person has a conversation and a call, and an outsider knows all their ids", nil
 }
 
 // fill puts the victim's ids into a path.
@@ -172,6 +182,8 @@ func (a *outsider) fill(o operation) string {
 	switch {
 	case strings.HasPrefix(o.path, "/v1/conversations/"):
 		id = string(a.group.ID)
+	case strings.HasPrefix(o.path, "/v1/calls/"):
+		id = string(a.call.ID)
 	case strings.HasPrefix(o.path, "/v1/auth/sessions/"):
 		id = string(a.victim.tokens.SessionID)
 	}
@@ -247,5 +259,12 @@ func (a *outsider) untouched(ctx context.Context) (string, error) {
 	if now.Name != a.group.Name || now.Head != a.group.Head || len(members) != 1 {
 		return "", fail("", "an outsider was refused and changed the conversation all the same: %q, %d numbers, %d members", now.Name, now.Head, len(members))
 	}
-	return "the conversation and the session they were after are as before", nil
+	call, _, err := a.victim.api.FindCall(ctx, a.victim.tokens.AccessToken, a.call.ID)
+	if err != nil {
+		return "", a.victim.explain("find the call", err)
+	}
+	if call.EndedAt != nil || !slices.Equal(call.Members, a.call.Members) {
+		return "", fail("docker compose logs video on "+a.first("app"), "an outsider was refused and changed the call all the same: %s, %v", call.State, call.Members)
+	}
+	return "the conversation, the call and the session they were after are as before", nil
 }

@@ -12,7 +12,7 @@ import (
 	"secureconnect/services/client"
 )
 
-const threeRoutes = `
+const fourRoutes = `
 paths:
   /v1/auth/login: {post: {}}
   /v1/auth/sessions/{id}: {delete: {security: [{accessToken: []}]}}
@@ -20,6 +20,7 @@ paths:
   /v1/conversations/{id}/members:
     parameters: [{name: id, in: path}]
     get: {security: [{accessToken: []}]}
+  /v1/calls/{id}/leave: {post: {security: [{accessToken: []}]}}
 `
 
 // guarded is a platform with a conversation that is its maker's alone, but for what is broken.
@@ -27,6 +28,7 @@ type guarded struct {
 	*platform
 	owner   string // the access token of who made the conversation
 	members int
+	left    bool // the call was left
 }
 
 func (p *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -34,9 +36,9 @@ func (p *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.Method + " " + r.URL.Path
 	switch {
 	case path == "GET /v1/openapi.yaml":
-		_, _ = w.Write([]byte(threeRoutes + p.more()))
+		_, _ = w.Write([]byte(fourRoutes + p.more()))
 		return
-	case !strings.HasPrefix(r.URL.Path, "/v1/conversations") && !strings.HasPrefix(r.URL.Path, "/v1/auth/sessions/"):
+	case !strings.HasPrefix(r.URL.Path, "/v1/conversations") && !strings.HasPrefix(r.URL.Path, "/v1/calls") && !strings.HasPrefix(r.URL.Path, "/v1/auth/sessions/"):
 		p.platform.ServeHTTP(w, r)
 		return
 	}
@@ -54,10 +56,13 @@ func (p *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(client.Conversation{ID: "c", Name: accountShown})
 	case path == "GET /v1/conversations/c/members" && (bearer == p.owner || p.broken["members are shown to all"]):
 		_ = json.NewEncoder(w).Encode(map[string]any{"members": make([]client.Member, p.members)})
+	case path == "POST /v1/calls", path == "GET /v1/calls/k" && bearer == p.owner:
+		_ = json.NewEncoder(w).Encode(client.Call{ID: "k", Members: []client.CallMember{{State: map[bool]string{false: "joined", true: "left"}[p.left]}}})
 	case list:
 		_, _ = w.Write([]byte("{}"))
 	default:
 		p.members += map[bool]int{true: 1}[p.broken["refusals act"]]
+		p.left = p.left || path == "POST /v1/calls/k/leave" && p.broken["refusals hang up"]
 		problem(w, http.StatusNotFound, "no_such_conversation")
 	}
 }
@@ -83,7 +88,7 @@ func TestAuthorization(t *testing.T) {
 	p := &guarded{platform: newPlatform()}
 	found := climbed(t, p.site(t), climbAuthorization)
 	wantPassed(t, found)
-	if c := found["routes"]; c.Proved != "the platform lists 4 routes, 3 of them for who is logged in" {
+	if c := found["routes"]; c.Proved != "the platform lists 5 routes, 4 of them for who is logged in" {
 		t.Errorf("got %+v", c)
 	}
 	if len(p.users) != 0 {
@@ -98,6 +103,7 @@ func TestAuthorization_broken_promises(t *testing.T) {
 		"members are shown to all": {"another's things", "GET /v1/conversations/{id}/members lets an outsider in"},
 		"a route is new":           {"another's things", "GET /v1/drive/{id} has no attack prepared"},
 		"refusals act":             {"nothing was touched", "changed the conversation all the same"},
+		"refusals hang up":         {"nothing was touched", "changed the call all the same"},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			p := &guarded{platform: newPlatform(fault)}
