@@ -317,7 +317,7 @@ func TestLateKey(t *testing.T) {
 	p := newPlatform(t, linh, mai)
 	b := p.enters(p.options(mai))
 	p.Post.Fail(errors.New("the key directory is away"))
-	a := p.enters(p.options(linh, microphone(t), camera(t)))
+	a := p.enters(p.options(linh, microphone(t), Track{Source: wire.SourceCamera, Layers: []Media{Noise(frames.Video, 400, 50*time.Millisecond)}}))
 	s := b.awaits(t, "frames come that mai cannot read", func(s State) bool { return s.Unheard.NoKey > 30 })
 	if len(s.Received) > 0 {
 		t.Errorf("some were read: %+v", s.Received)
@@ -422,6 +422,17 @@ func TestRefusedJoin(t *testing.T) {
 	defer cancel()
 	if _, err := Join(ctx, callstest.Call, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &problem) {
 		t.Errorf("of a platform that is away: %v", err)
+	}
+	p.Refuse(0)
+	p.Close("no_such_call")
+	if _, err := Join(within(t), callstest.Call, p.options(linh)); !errors.Is(err, ErrOver) || client.CodeOf(err) != "no_such_call" {
+		t.Errorf("of who may not: %v", err)
+	}
+	p.Close("unavailable")
+	again, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := Join(again, callstest.Call, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || client.CodeOf(err) != "unavailable" {
+		t.Errorf("of a host whose stores are away: %v", err)
 	}
 }
 

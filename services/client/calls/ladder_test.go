@@ -165,6 +165,23 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A TURN server that refuses at once is asked again, as it may come back soon.
+func TestRestart_again(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, linh, mai)
+	a, b := pair(t, p, func(o *Options) { o.Ways = []string{OverTCP} })
+	p.TURN.Stop()
+	a.awaits(t, "linh finds no way", func(s State) bool { return s.Restarted >= 2 && s.Up.GatherEnded && s.Up.Gathered == 0 })
+	p.TURN.Start()
+	for _, one := range []*Call{a, b} {
+		one.awaits(t, "it works again", func(s State) bool { return s.Phase == PhaseConnected })
+	}
+	goesOn(t, a, b)
+	if s := a.Look(); s.Rejoined > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // Where a restart brings nothing, all is made anew, as often as it takes.
 func TestTurnServerAway(t *testing.T) {
 	t.Parallel()
@@ -177,6 +194,16 @@ func TestTurnServerAway(t *testing.T) {
 		one.awaits(t, "it works again", func(s State) bool { return s.Phase == PhaseConnected })
 	}
 	goesOn(t, a, b)
+}
+
+func TestTokenRenewed(t *testing.T) {
+	t.Parallel()
+	p := platformOf(t, callstest.Setup{Members: []wire.UserID{linh}, SignedIn: 1500 * time.Millisecond})
+	a := p.enters(p.options(linh))
+	s := a.awaits(t, "it signs in again and again", func(State) bool { return p.Signed() >= 3 })
+	if s.Resumed > 0 || s.Rejoined > 0 {
+		t.Errorf("it did so on other sockets: %+v", s)
+	}
 }
 
 func TestEnd(t *testing.T) {

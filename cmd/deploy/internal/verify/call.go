@@ -384,7 +384,7 @@ func (d *dialling) silent(way string) error {
 	if countOf(far.now) < countOf(near.now) {
 		near, far = far, near // who hears least tells most
 	}
-	return errors.Join(near.deaf(far), far.deaf(near))
+	return near.deaf(far)
 }
 
 // side is one of the two in a call, and how it stands with them.
@@ -427,13 +427,12 @@ func orNothing(err error) string {
 	return err.Error()
 }
 
-// deaf fails where little or nothing of the other is heard, though the connections work.
+// deaf says why little or nothing of the other is heard, though the connections work.
 func (s side) deaf(other side) error {
 	heard := countOf(s.now)
+	sound, picture := heardIn(s.now)
 	lost := s.now.Unheard
 	switch {
-	case heard >= enoughSound+enoughPicture:
-		return nil
 	case lost.NoKey > heard:
 		return fail("docker compose logs auth on "+listing(s.Groups["app"])+" (keys travel through /v1/keys)",
 			"frames come from %s to %s, and %d of them cannot be decrypted: their keys do not arrive%s", other.host, s.host, lost.NoKey, other.untrusting())
@@ -444,7 +443,8 @@ func (s side) deaf(other side) error {
 	case heard == 0:
 		return fail(s.video(), "signalling works and the media connections are there, but no frame comes from %s to %s: the SFU on %s forwards nothing", other.host, s.host, s.now.Host)
 	default:
-		return fail(s.video(), "only %d frames came from %s to %s in time; %d packets were lost", heard, other.host, s.host, lost.LostPackets)
+		return fail(s.video(), "only %d frames of sound and %d of picture came from %s to %s in time; %d packets were lost",
+			sound.Frames, picture.Frames, other.host, s.host, lost.LostPackets)
 	}
 }
 

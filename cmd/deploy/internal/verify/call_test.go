@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +170,39 @@ func TestCall_is_forgotten(t *testing.T) {
 	defer cancel()
 	_, err := d.resumes(ctx)
 	if got := verdict("resume", "", "", err, 0)[0]; !strings.Contains(got.Cause, "had to join anew") || !strings.Contains(got.Look, "docker compose logs video on app-01") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestCall_loses_media_when_it_is_cut(t *testing.T) {
+	t.Parallel()
+	var loses atomic.Bool
+	d, _ := called(t, callstest.Setup{Passes: func(_, _ client.UserID) bool { return !loses.Load() }})
+	d.patience = 20 * time.Second
+	if _, err := d.joins(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.hear(t.Context(), calls.OverUDP); err != nil {
+		t.Fatal(err)
+	}
+	loses.Store(true)
+	defer time.AfterFunc(150*time.Millisecond, func() { loses.Store(false) }).Stop()
+	_, err := d.resumes(t.Context())
+	if got := verdict("resume", "", "", err, 0)[0]; !strings.Contains(got.Cause, "when its socket was cut, the call on app-01 lost") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Sound alone is not enough.
+func TestCall_is_not_seen(t *testing.T) {
+	t.Parallel()
+	d, _ := called(t, callstest.Setup{})
+	d.sends = func() []calls.Track { return soundAndPicture()[:1] }
+	if _, err := d.joins(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.hear(t.Context(), calls.OverUDP)
+	if got := verdict("call", "", "", err, 0)[0]; !strings.Contains(got.Cause, "frames of sound and 0 of picture came") {
 		t.Errorf("got %+v", got)
 	}
 }

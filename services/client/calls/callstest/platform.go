@@ -36,7 +36,9 @@ type Setup struct {
 	Members []wire.UserID
 	Test    bool // the call is one with oneself
 	Slots   int  // of each participant; 6 when it is zero. Each joining of somebody else takes some for good
-	TURN    TURNSettings
+	// SignedIn is how long a token is good; a minute when it is zero.
+	SignedIn time.Duration
+	TURN     TURNSettings
 	// ICE changes what joined says of the TURN server; nil: nothing.
 	ICE func(wire.ICE) wire.ICE
 	// Passes says whose media reach whom; nil: everybody's everybody.
@@ -59,8 +61,10 @@ type Platform struct {
 	guests    map[wire.ParticipantID]*guest
 	joined    int
 	forwarder *forwarder
-	refuses   int  // the status that sockets are refused with; 0: they are not
-	deaf      bool // pings are not answered
+	refuses   int    // the status that sockets are refused with; 0: they are not
+	closed    string // the code that joining is refused with; "": it is not
+	deaf      bool   // pings are not answered
+	signed    int    // how often somebody has signed in, or renewed that
 	left      []wire.UserID
 }
 
@@ -100,6 +104,9 @@ func New(t testing.TB, setup Setup) *Platform {
 	t.Helper()
 	if setup.Slots == 0 {
 		setup.Slots = 6
+	}
+	if setup.SignedIn == 0 {
+		setup.SignedIn = time.Minute
 	}
 	p := &Platform{
 		t: t, setup: setup, members: setup.Members, TURN: NewTURN(t, setup.TURN), Post: &Post{}, guests: map[wire.ParticipantID]*guest{},
@@ -174,6 +181,13 @@ func (p *Platform) Refuse(status int) {
 	p.refuses = status
 }
 
+// Close refuses whoever joins, with a code, until it is "".
+func (p *Platform) Close(code string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = code
+}
+
 // Deafen has pings go unanswered.
 func (p *Platform) Deafen(on bool) {
 	p.mu.Lock()
@@ -193,6 +207,13 @@ func (p *Platform) Left() []wire.UserID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.left)
+}
+
+// Signed is how often somebody has signed in, or renewed that.
+func (p *Platform) Signed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signed
 }
 
 // Say says something to a user who is in the call.
@@ -290,7 +311,10 @@ func (p *Platform) serve(l *line) (g *guest) {
 		switch frame.Type {
 		case wire.FrameAuth:
 			peer = peerOf(frame.Token)
-			l.say(wire.ReadyFrame{Type: wire.FrameReady, UserID: peer.User, DeviceID: peer.Device, ExpiresAt: time.Now().Add(time.Minute)})
+			p.mu.Lock()
+			p.signed++
+			p.mu.Unlock()
+			l.say(wire.ReadyFrame{Type: wire.FrameReady, UserID: peer.User, DeviceID: peer.Device, ExpiresAt: time.Now().Add(p.setup.SignedIn)})
 		case wire.FramePing:
 			p.mu.Lock()
 			deaf := p.deaf
@@ -299,6 +323,13 @@ func (p *Platform) serve(l *line) (g *guest) {
 				l.say(wire.PongFrame{Type: wire.FramePong, ID: frame.ID})
 			}
 		case wire.FrameJoin:
+			p.mu.Lock()
+			closed := p.closed
+			p.mu.Unlock()
+			if closed != "" {
+				l.say(wire.ErrorFrame{Type: wire.FrameError, ID: frame.ID, Code: closed})
+				continue
+			}
 			g = p.join(l, peer, frame)
 		case wire.FrameLeave:
 			p.gone(g)
