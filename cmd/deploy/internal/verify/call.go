@@ -466,14 +466,13 @@ func (d *dialling) resumes(ctx context.Context) (string, error) {
 	before := d.near.Look()
 	began := time.Now()
 	d.near.Cut()
-	if err := d.near.Await(ctx, func(s calls.State) bool { return s.Linked && s.Resumed > before.Resumed }); err != nil {
-		s := d.near.Look()
-		if s.Rejoined > before.Rejoined {
-			return "", fail(side{now: s}.video(), "after its socket was cut, the device on %s is not known any more and had to join anew", d.writer.host)
-		}
-		return "", fail(side{now: s}.video(), "after its socket was cut, the call on %s does not come back: %v", d.writer.host, err)
+	if err := d.near.Await(ctx, func(s calls.State) bool { return s.Linked && s.Resumed+s.Rejoined > before.Resumed+before.Rejoined }); err != nil {
+		return "", fail(side{now: d.near.Look()}.video(), "after its socket was cut, the call on %s does not come back: %v", d.writer.host, err)
 	}
 	took := time.Since(began)
+	if s := d.near.Look(); s.Rejoined > before.Rejoined {
+		return "", fail(side{now: s}.video(), "after its socket was cut, the device on %s is not known any more and had to join anew", d.writer.host)
+	}
 	heard := countOf(d.near.Look())
 	if err := d.near.Await(ctx, func(s calls.State) bool { return countOf(s) >= heard+enoughPicture }); err != nil {
 		return "", d.silent(calls.OverUDP)

@@ -44,7 +44,7 @@ func called(t *testing.T, setup callstest.Setup) (*dialling, *callstest.Platform
 		return &visitor{site: s, lb: "lb-01", host: host, api: p.Client(), tokens: client.Tokens{AccessToken: token, DeviceID: self.Device, User: client.User{ID: user}}}
 	}
 	d := &dialling{
-		talk: &talk{site: s, writer: person(linh, "app-01"), reader: person(mai, "app-02")}, sends: soundAndPicture, patience: 1500 * time.Millisecond,
+		talk: &talk{site: s, writer: person(linh, "app-01"), reader: person(mai, "app-02")}, sends: soundAndPicture, patience: 20 * time.Second,
 		call: callstest.Call, nearKeys: p.Post.Box(callstest.Phone(linh)), farKeys: p.Post.Box(callstest.Phone(mai)),
 	}
 	t.Cleanup(d.leave)
@@ -54,7 +54,6 @@ func called(t *testing.T, setup callstest.Setup) (*dialling, *callstest.Platform
 func TestCall_is_heard(t *testing.T) {
 	t.Parallel()
 	d, _ := called(t, callstest.Setup{})
-	d.patience = 20 * time.Second
 	joined, err := d.joins(t.Context())
 	if err != nil || !strings.Contains(joined, "good for 10m") || d.issued.host != callstest.Host || d.issued.username == "" {
 		t.Fatalf("%s, %v, %+v", joined, err, d.issued)
@@ -69,49 +68,59 @@ func TestCall_is_heard(t *testing.T) {
 
 // Whatever is broken of a call whose probes pass, the failure names it and where to look.
 func TestCall_broken(t *testing.T) {
+	connected := func(s calls.State) bool { return s.Up.State == "connected" && s.Down.State == "connected" }
+	unread := func(s calls.State) bool { return s.Unheard.NoKey > 20 }
 	for name, c := range map[string]struct {
 		setup  callstest.Setup
 		breaks func(*dialling, *callstest.Platform)
+		near   func(calls.State) bool // how it stands with the one when it is judged; nil: however
+		far    func(calls.State) bool // and with the other
 		cause  []string
 		look   string
 	}{
 		"the API gives no credentials": {
-			callstest.Setup{ICE: func(client.ICE) client.ICE { return client.ICE{} }}, nil, []string{"the API gives no credentials"}, "TURN_SECRET_FILE",
+			callstest.Setup{ICE: func(client.ICE) client.ICE { return client.ICE{} }}, nil, nil, nil, []string{"the API gives no credentials"}, "TURN_SECRET_FILE",
 		},
 		"the API names another TURN server": {
 			callstest.Setup{ICE: func(ice client.ICE) client.ICE {
 				ice.Servers[0].URLs = []string{"turn:elsewhere.test:3478?transport=udp"}
 				return ice
-			}}, nil, []string{"names no TURN server over udp", "it names turn:elsewhere.test"}, "TURN_HOST",
+			}}, nil, nil, nil, []string{"names no TURN server over udp", "it names turn:elsewhere.test"}, "TURN_HOST",
 		},
 		"the API does not name TLS": {
 			callstest.Setup{ICE: func(ice client.ICE) client.ICE {
 				ice.Servers[0].URLs = ice.Servers[0].URLs[:2]
 				return ice
-			}}, nil, []string{"names no TURN server over tls"}, "TURN_TLS_PORT",
+			}}, nil, nil, nil, []string{"names no TURN server over tls"}, "TURN_TLS_PORT",
 		},
 		"the SFU forwards nothing": {
-			callstest.Setup{Passes: func(_, _ client.UserID) bool { return false }}, nil,
+			callstest.Setup{Passes: func(_, _ client.UserID) bool { return false }}, nil, connected, connected,
 			[]string{"signalling works", "no frame comes from app-02 to app-01", "forwards nothing"}, "docker compose logs video on app-01",
 		},
 		"media one way only": {
-			callstest.Setup{Passes: func(from, _ client.UserID) bool { return from == linh }}, nil,
+			callstest.Setup{Passes: func(from, _ client.UserID) bool { return from == linh }}, nil, connected,
+			func(s calls.State) bool { return countOf(s) > 0 },
 			[]string{"one way only", "what is sent on app-02 reaches nobody on app-01"}, "docker compose logs video",
 		},
 		"keys do not arrive": {
-			callstest.Setup{}, func(_ *dialling, p *callstest.Platform) { p.Post.Fail(http.ErrServerClosed) },
+			callstest.Setup{}, func(_ *dialling, p *callstest.Platform) { p.Post.Fail(http.ErrServerClosed) }, unread, unread,
 			[]string{"cannot be decrypted", "their keys do not arrive"}, "docker compose logs auth",
 		},
 		"a device is not trusted": {
 			callstest.Setup{}, func(_ *dialling, p *callstest.Platform) { p.Post.Refuse(callstest.Phone(mai), e2ee.ErrUnsigned) },
+			func(s calls.State) bool { return countOf(s) > 0 && len(s.Untrusted) > 0 }, unread,
 			[]string{"frames come from app-01 to app-02", "cannot be decrypted", "app-01 gives none to device mai-phone: sent by a device that its owner has not signed"}, "docker compose logs auth",
 		},
 		"coturn relays nothing": {
 			callstest.Setup{TURN: callstest.TURNSettings{Relay: func(conn net.PacketConn) net.PacketConn { return mute{conn} }}}, nil,
+			func(s calls.State) bool {
+				return s.Up.State == "checking" && s.Down.State == "checking" && s.Up.Gathered == 1 && s.Down.Gathered == 1
+			}, nil,
 			[]string{"signalling works and probes pass over udp", "no media connection", `it is "checking" with 1 relays`}, "docker compose logs video on app-01, and media_port",
 		},
 		"coturn gives no relay": {
-			callstest.Setup{TURN: callstest.TURNSettings{Full: true}}, nil, []string{"is given no relay"}, "docker compose logs coturn on storage-01",
+			callstest.Setup{TURN: callstest.TURNSettings{Full: true}}, nil,
+			func(s calls.State) bool { return s.Up.GatherEnded && s.Down.GatherEnded }, nil, []string{"is given no relay"}, "docker compose logs coturn on storage-01",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -122,6 +131,9 @@ func TestCall_broken(t *testing.T) {
 			}
 			_, err := d.joins(t.Context())
 			if err == nil {
+				d.patience = 0
+				await(t, d.near, c.near)
+				await(t, d.far, c.far)
 				_, err = d.hear(t.Context(), calls.OverUDP)
 			}
 			got := verdict("call", "", "", err, 0)[0]
@@ -137,6 +149,19 @@ func TestCall_broken(t *testing.T) {
 	}
 }
 
+// await waits until a call stands so.
+func await(t *testing.T, c *calls.Call, so func(calls.State) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if so == nil {
+		return
+	}
+	if err := c.Await(ctx, so); err != nil {
+		t.Fatalf("%v; it is %+v", err, c.Look())
+	}
+}
+
 // mute is a relay's socket that sends nothing.
 type mute struct{ net.PacketConn }
 
@@ -149,6 +174,8 @@ func TestCall_ends(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Hang(mai, 4511)
+	<-d.far.Over()
+	d.patience = 0
 	_, err := d.hear(t.Context(), calls.OverUDP)
 	if got := verdict("call", "", "", err, 0)[0]; !strings.Contains(got.Cause, "the socket of the call on app-02 does not last: ") || !strings.Contains(got.Cause, "4511") {
 		t.Errorf("got %+v", got)
@@ -158,7 +185,6 @@ func TestCall_ends(t *testing.T) {
 func TestCall_is_forgotten(t *testing.T) {
 	t.Parallel()
 	d, p := called(t, callstest.Setup{})
-	d.patience = 20 * time.Second
 	if _, err := d.joins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -166,9 +192,7 @@ func TestCall_is_forgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Forget(4001)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
-	_, err := d.resumes(ctx)
+	_, err := d.resumes(t.Context())
 	if got := verdict("resume", "", "", err, 0)[0]; !strings.Contains(got.Cause, "had to join anew") || !strings.Contains(got.Look, "docker compose logs video on app-01") {
 		t.Errorf("got %+v", got)
 	}
@@ -178,7 +202,6 @@ func TestCall_loses_media_when_it_is_cut(t *testing.T) {
 	t.Parallel()
 	var loses atomic.Bool
 	d, _ := called(t, callstest.Setup{Passes: func(_, _ client.UserID) bool { return !loses.Load() }})
-	d.patience = 20 * time.Second
 	if _, err := d.joins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +224,10 @@ func TestCall_is_not_seen(t *testing.T) {
 	if _, err := d.joins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for _, c := range []*calls.Call{d.near, d.far} {
+		await(t, c, func(s calls.State) bool { return countOf(s) > 0 })
+	}
+	d.patience = 0
 	_, err := d.hear(t.Context(), calls.OverUDP)
 	if got := verdict("call", "", "", err, 0)[0]; !strings.Contains(got.Cause, "frames of sound and 0 of picture came") {
 		t.Errorf("got %+v", got)
