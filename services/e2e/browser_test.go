@@ -86,10 +86,10 @@ func logsInWithBrowser(t *testing.T, s *system) {
 }
 
 // Two people, one on each app host, with a browser each: they become contacts, verify each other, write, are away, share
-// a group, come with a second device and with a changed identity; they have two tabs, and look elsewhere; a server lies to them,
-// and one dies; a friend has another program. The client's own tests tell it, on this system.
+// a group, come with a second device and with a changed identity; they have two tabs, and look elsewhere; they call each other and a
+// third; a server lies to them, and one dies; a friend has another program. The client's own tests tell it, on this system.
 func talksWithBrowsers(t *testing.T, s *system) {
-	const people = 3
+	const people = 4
 	var accounts []string
 	for range people {
 		p := s.newPerson(t, "")
@@ -100,13 +100,14 @@ func talksWithBrowsers(t *testing.T, s *system) {
 	node := s.node("app-01") // the client's tests take it the power
 	defer s.must(t, "docker", "start", node)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 13*time.Minute)
 	defer cancel()
 	tests := exec.CommandContext(ctx, "npm", "--prefix", filepath.Join(s.root, "services/gateway/web"), "test")
 	tests.Env = append(os.Environ(),
 		"SECURECONNECT_URL=https://chat.secureconnect.com", "SECURECONNECT_EDGE="+s.prefix+".10",
 		"SECURECONNECT_PIN="+s.pin(t), "NODE_EXTRA_CA_CERTS="+s.authorityFile(), "SECURECONNECT_ACCOUNTS="+strings.Join(accounts, " "),
-		"SECURECONNECT_FRIEND="+friend.name, "SECURECONNECT_NODE="+node)
+		"SECURECONNECT_FRIEND="+friend.name, "SECURECONNECT_NODE="+node,
+		"SECURECONNECT_TURN="+s.prefix+".14", "SECURECONNECT_TURN_NODE="+s.node("storage-01"))
 	said, err := tests.CombinedOutput()
 	t.Logf("%s", said)
 	if err != nil {
