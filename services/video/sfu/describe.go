@@ -181,11 +181,13 @@ func (s *slot) describe(d *description, our side) {
 	}
 	d.line("a=sendonly")
 	d.line("a=msid:slot-%s slot-%s", s.mid, s.mid)
-	if s.kind == video {
-		d.line("a=ssrc-group:FID %d %d", s.ssrc, s.repair)
-		d.line("a=ssrc:%d cname:sfu", s.repair)
+	if s.kind == audio {
+		d.line("a=ssrc:%d cname:sfu", s.ssrc)
+		return
 	}
-	d.line("a=ssrc:%d cname:sfu", s.ssrc)
+	d.line("a=ssrc-group:FID %d %d", s.ssrc, s.repair)
+	d.line("a=ssrc:%d cname:sfu", s.ssrc) // first: some take the first one for the media's
+	d.line("a=ssrc:%d cname:sfu", s.repair)
 }
 
 // answer is what is read of a description that answers the offer of a connection down.

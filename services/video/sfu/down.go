@@ -138,8 +138,16 @@ func (d *down) report(now time.Time) {
 	}
 }
 
-// connected begins to forward, as packets get through from now on.
-func (d *down) connected() { d.participant.room.wakeUp() }
+// connected begins to forward, as packets get through from now on. Pictures that went on meanwhile need a key frame.
+func (d *down) connected() {
+	now := d.participant.room.sfu.now()
+	for _, s := range *d.slots.Load() {
+		if source, _ := s.passing(); source != nil && s.kind == video {
+			source.wantKey(now)
+		}
+	}
+	d.participant.room.wakeUp()
+}
 
 // takeRTP: nobody sends media on a connection down.
 func (d *down) takeRTP([]byte, time.Time) {}

@@ -57,6 +57,11 @@ func TestAnswers(t *testing.T) {
 		!strings.Contains(first.sdp, "a=ice-lite\r\n") || !strings.Contains(first.sdp, "a=setup:actpass\r\n") {
 		t.Fatalf("the first offer is %d:\n%s", first.version, first.sdp)
 	}
+	video := first.sdp[strings.Index(first.sdp, "m=video"):]
+	group := strings.Fields(line(video, "a=ssrc-group:FID"))
+	if len(group) != 2 || !strings.HasPrefix(line(video, "a=ssrc:"), group[0]) {
+		t.Errorf("the first SSRC of a picture is not its media's: %s", video)
+	}
 	for _, text := range []string{"", "v=0", first.sdp[:strings.Index(first.sdp, "m=")], strings.Replace(first.sdp, "a=mid:1\r\n", "a=mid:2\r\n", 1)} {
 		if err := c.p.Answer(1, text); !errors.Is(err, ErrDescription) {
 			t.Errorf("an answer of %.20q gave %v", text, err)

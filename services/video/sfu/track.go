@@ -17,6 +17,7 @@ const (
 
 	keyEvery  = 500 * time.Millisecond // a layer's sender is asked for a key frame at most so often
 	aliveFor  = 1500 * time.Millisecond
+	tornAfter = 500 * time.Millisecond
 	youngFor  = time.Second // until then what a layer was measured at says little
 	restAfter = 5 * time.Second
 )
@@ -132,14 +133,16 @@ type layer struct {
 func (l *layer) take(p *packet, repaired bool, now time.Time, patience time.Duration, into []uint16) (fresh bool, asked []uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := l.arrivals.highest
 	p.index, fresh = l.arrivals.take(p.sequence, repaired, now)
 	p.stream = l.arrivals.beginnings
 	if !fresh {
 		return false, into
 	}
+	gap := now.Sub(l.lastAt)
 	if !repaired {
 		l.arrivals.time(p.timestamp, now, l.track.owner.room.sfu.began)
-		if now.Sub(l.lastAt) > aliveFor {
+		if gap > aliveFor {
 			l.since = now
 		}
 		l.lastAt, l.lastStamp = now, p.timestamp
@@ -149,8 +152,11 @@ func (l *layer) take(p *packet, repaired bool, now time.Time, patience time.Dura
 		return true, into
 	}
 	p.vp8.parse(p.payload)
-	if p.vp8.key {
+	switch {
+	case p.vp8.key:
 		l.keyWanted = false
+	case p.index > before+1 && gap > tornAfter && before > 0:
+		l.keyWanted = true // its sender was not heard for a while: nobody can go on from here
 	}
 	if len(p.payload) > 0 {
 		l.ring.put(p, now)

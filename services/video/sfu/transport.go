@@ -33,6 +33,7 @@ const (
 	handshakeFor   = 30 * time.Second
 	silentAfter    = 8 * time.Second // browsers check the way every 2.5 s
 	moveAfter      = 3 * time.Second // of silence, and who checks from another address is believed to have moved there
+	restartAfter   = time.Second     // the same, of who restarts ICE
 )
 
 // profile is the only one, so that both connections of a participant have the same.
@@ -70,6 +71,7 @@ type transport struct {
 	local       credentials
 	generation  int
 	chosen      int // the generation of the address in use
+	settled     int // and the last one in which the client has chosen
 	certificate tls.Certificate
 	peer        peerKey
 	pipe        *pipe
@@ -155,32 +157,45 @@ func (t *transport) credentials() credentials {
 	return t.local
 }
 
-// checked is a check of connectivity with the right password. Packets go where the client says that they shall, and where it is heard
-// from when it has fallen silent elsewhere.
+// checked is a check of connectivity with the right password.
 func (t *transport) checked(from netip.AddrPort, generation int, nominated bool) {
+	now := t.sfu.now()
+	if t.move(from, generation, nominated, now) && t.ready() {
+		t.taker.connected()
+	}
+}
+
+// move says whether packets begin to get through with this check. They go where the client says that they shall; but also where it is
+// heard from when it has fallen silent elsewhere, and the sooner if it restarts ICE: browsers say it late.
+func (t *transport) move(from netip.AddrPort, generation int, nominated bool, now time.Time) (back bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.sfu.now()
-	quiet := now.Sub(time.Unix(0, t.there.Load())) > moveAfter
+	silence := now.Sub(time.Unix(0, t.there.Load()))
 	t.hears(from, now)
 	remote := t.remote.Load()
-	switch {
-	case generation < t.chosen:
-		return
-	case remote != nil && *remote == from && generation == t.chosen:
-		return
-	case remote != nil && !nominated && !quiet:
-		return
-	case !nominated && generation > t.chosen:
-		return
+	if generation < t.chosen {
+		return false
+	}
+	if nominated && generation > t.settled {
+		t.settled = generation
+		t.sfu.ways.keepOnly(t, generation)
+	}
+	patient := moveAfter
+	if generation > t.chosen {
+		patient = restartAfter
+	}
+	same := remote != nil && *remote == from
+	if remote != nil && !nominated && (same || silence < patient) {
+		return false
+	}
+	t.chosen = generation
+	if same {
+		return false
 	}
 	t.remote.Store(&from)
 	t.there.Store(now.UnixNano())
-	if generation > t.chosen {
-		t.chosen = generation
-		t.sfu.ways.keepOnly(t, generation)
-	}
 	t.pipe.open()
+	return silence > restartAfter
 }
 
 // hears notes that the client is there.

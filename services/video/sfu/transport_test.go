@@ -163,6 +163,45 @@ func TestChecks(t *testing.T) {
 	}
 }
 
+// Which address packets go to.
+func TestMoves(t *testing.T) {
+	t.Parallel()
+	a, b, c := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:1"), netip.MustParseAddrPort("192.0.2.3:1")
+	type check struct {
+		after      time.Duration
+		from       netip.AddrPort
+		generation int
+		nominated  bool
+		want       netip.AddrPort
+	}
+	for _, story := range []struct {
+		name   string
+		checks []check
+	}{
+		{"to the first, until the client has chosen", []check{{0, a, 0, false, a}, {0, b, 0, false, a}, {0, b, 0, true, b}, {0, a, 0, false, b}}},
+		{"to another one, where the chosen one is silent", []check{{0, a, 0, true, a}, {2 * time.Second, b, 0, false, a}, {2 * time.Second, b, 0, false, b}}},
+		{"a restart, once it is chosen", []check{{0, a, 0, true, a}, {time.Second / 2, b, 1, false, a}, {0, b, 1, true, b}, {0, a, 0, true, b}}},
+		{"a restart, at once where the old way is silent", []check{{0, a, 0, true, a}, {2 * time.Second, b, 1, false, b}, {0, c, 1, false, b}, {0, c, 1, true, c}, {9 * time.Second, a, 0, true, c}}},
+		{"a restart on the same way", []check{{0, a, 0, true, a}, {0, a, 1, true, a}, {0, b, 0, true, a}}},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			s := begin(t)
+			now := time.Unix(1e9, 0)
+			s.now = func() time.Time { return now }
+			way, err := s.newTransport(&up{})
+			fail(t, err)
+			defer way.close()
+			for i, check := range story.checks {
+				now = now.Add(check.after)
+				way.checked(check.from, check.generation, check.nominated)
+				if remote := way.remote.Load(); remote == nil || *remote != check.want {
+					t.Errorf("after check %d it is %v", i, remote)
+				}
+			}
+		})
+	}
+}
+
 // line is what follows the first such beginning of a line.
 func line(text, beginning string) string {
 	lines := strings.Split(text, "\r\n")
