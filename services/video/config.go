@@ -55,7 +55,7 @@ func ReadConfig(r *config.Reader) (Config, error) {
 			Host:    r.Required("TURN_HOST"),
 			Port:    r.Port("TURN_PORT", 3478),
 			TLSPort: r.Port("TURN_TLS_PORT", 5349),
-			Secret:  r.Secret("TURN_SECRET"),
+			Secret:  r.ChangingSecret("TURN_SECRET"), // rotated in its file, while calls go on
 			Life:    r.Duration("TURN_LIFE", 10*time.Minute),
 		},
 		Faults: r.OneOf("CALL_FAULTS", "off", "off", "on") == "on",

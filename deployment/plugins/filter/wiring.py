@@ -63,9 +63,10 @@ def at_least(live, wanted):
     return {name: str(max(least, int(live.get(name) or 0))) for name, least in wanted.items()}
 
 
-def below(checksums, folder):
-    """One checksum of the files of a folder, from the checksums of all files by their paths."""
-    mine = sorted((path, value) for path, value in checksums.items() if path.startswith(folder + "/"))
+def below(checksums, folder, followed=()):
+    """One checksum of a folder's files, from those of all by their paths; not of files that are read at every use."""
+    mine = {path[len(folder) + 1:]: value for path, value in checksums.items() if path.startswith(folder + "/")}
+    mine = sorted((name, value) for name, value in mine.items() if name not in followed)
     return hashlib.sha256(json.dumps(mine).encode()).hexdigest()
 
 

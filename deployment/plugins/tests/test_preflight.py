@@ -192,6 +192,9 @@ class WiringTest(unittest.TestCase):
         mine = wiring.below(files, "secrets/a")
         self.assertEqual(mine, wiring.below(dict(files, **{"secrets/ab/x": "4"}), "secrets/a"))
         self.assertNotEqual(mine, wiring.below(dict(files, **{"secrets/a/y": "3"}), "secrets/a"))
+        followed = wiring.below(files, "secrets/a", ["y"])
+        self.assertEqual(followed, wiring.below(dict(files, **{"secrets/a/y": "3"}), "secrets/a", ["y"]))
+        self.assertNotEqual(followed, wiring.below(dict(files, **{"secrets/a/x": "3"}), "secrets/a", ["y"]))
 
     def test_overlapping_networks_are_joined_family_by_family(self):
         joined = wiring.collapsed(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::1", "192.0.2.7"])

@@ -146,14 +146,18 @@ func (r *Reader) Secret(name string) Secret {
 		}
 		return NewSecret(value)
 	}
-	content, err := os.ReadFile(path) //nolint:gosec // the path is the operator's own setting
+	value, err := readSecret(path)
 	if err != nil {
 		r.Problem(name+"_FILE", "cannot be read: %v", err)
-		return Secret{}
-	}
-	value := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
-	if value == "" {
+	} else if value == "" {
 		r.Problem(name+"_FILE", "names an empty file: %s", path)
 	}
 	return NewSecret(value)
+}
+
+// ChangingSecret is one whose file is replaced while the service runs: whoever reveals it gets what the file has then.
+func (r *Reader) ChangingSecret(name string) Secret {
+	s := r.Secret(name)
+	s.path = r.Text(name+"_FILE", "")
+	return s
 }

@@ -72,6 +72,36 @@ func TestReaderReportsEveryProblemAtOnce(t *testing.T) {
 	}
 }
 
+func TestChangingSecretFollowsItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	write := func(value string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(value), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first\n")
+	r := from(map[string]string{"KEY_FILE": path, "PLAIN": "plain", "GONE_FILE": path + ".gone"})
+	fixed, changing, plain := r.Secret("KEY"), r.ChangingSecret("KEY"), r.ChangingSecret("PLAIN")
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	write("second\n")
+	if fixed.Reveal() != "first" || changing.Reveal() != "second" || plain.Reveal() != "plain" {
+		t.Errorf("%s, %s and %s", fixed.Reveal(), changing.Reveal(), plain.Reveal())
+	}
+	if !changing.Equal(config.NewSecret("second")) || changing.Empty() || fmt.Sprintf("%v %#v", changing, changing) != "[secret] [secret]" {
+		t.Error("it is compared or printed as another")
+	}
+	write("")
+	if changing.Reveal() != "first" {
+		t.Errorf("an empty file is taken for a secret: %q", changing.Reveal())
+	}
+	if r.ChangingSecret("GONE"); r.Err() == nil {
+		t.Error("a file that is not there was no problem")
+	}
+}
+
 func TestSecretPrintsAsSecret(t *testing.T) {
 	const value = "hunter2"
 	s := config.NewSecret(value)
