@@ -79,7 +79,7 @@ func (c *caller) join(id wire.CallID) {
 			{Source: wire.SourceMicrophone, Layers: []calls.Media{c.recording("tone.ogg", calls.Sound)}},
 			{Source: wire.SourceCamera, Layers: []calls.Media{c.recording("picture.ivf", calls.Picture)}},
 		},
-		Receive: c.take, Ways: []string{c.way}, TurnAddress: c.system.prefix + ".14", RootCAs: c.system.roots(c.t),
+		Receive: c.take, Ways: []string{c.way}, TurnAddress: c.system.turnAddress(), RootCAs: c.system.roots(c.t),
 	})
 	if err != nil {
 		c.t.Fatalf("%s joins over %s: %v", c.name, c.way, err)
