@@ -70,7 +70,7 @@ func reachesFigures(t *testing.T, s *system) {
 	}
 
 	for _, host := range []string{"app-01", "app-02"} {
-		for _, service := range []string{"gateway", "auth", "chat"} {
+		for _, service := range []string{"gateway", "auth", "chat", "video"} {
 			pid := strings.TrimSpace(s.mustOn(t, host, "docker", "inspect", "--format", "{{.State.Pid}}", "app-"+service+"-1"))
 			resident := func() float64 { return residentMiB(t, s.mustOn(t, host, "cat", "/proc/"+pid+"/status")) }
 			eventually(t, time.Minute, host+" "+service+" comes to rest after the ladder's logins", func() error {
