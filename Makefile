@@ -17,7 +17,7 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test test-long check unit system history figures load fanout relay fuzz down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history figures load fanout relay sfu-figures sfu-soak fuzz down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -77,6 +77,12 @@ relay: controller engine bin/deploy ## What relaying costs coturn as it is deplo
 	bin/deploy images build
 	RELAY=1 go test -count=1 -timeout 20m -v -run TestRelaying ./deployment/images/coturn/
 
+sfu-figures: .build/tools/livekit-server ## What a forwarded packet costs the SFU, beside LiveKit
+	SFU_FIGURES=$(CURDIR)/.build/tools/livekit-server go test -count=1 -timeout 40m -v -run TestFigures ./services/video/sfu/
+
+sfu-soak: ## A room of twenty for SFU_SOAK_MINUTES (40): the SFU's memory stays what it is
+	SFU_SOAK_MINUTES="$${SFU_SOAK_MINUTES:-40}" go test -count=1 -timeout 0 -v -run TestSoak ./services/video/sfu/
+
 images: controller engine bin/deploy ## Build the container images
 	bin/deploy images build
 
@@ -108,3 +114,6 @@ $(WEB_TOOLS): $(WEB)/package-lock.json
 
 .build/tools/centrifugo: services/chat/yardstick/go.mod
 	cd services/chat/yardstick && go build -trimpath -o $(CURDIR)/$@ github.com/centrifugal/centrifugo/v5
+
+.build/tools/livekit-server: services/video/yardstick/go.mod
+	cd services/video/yardstick && go build -trimpath -o $(CURDIR)/$@ github.com/livekit/livekit-server/cmd/server

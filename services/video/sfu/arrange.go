@@ -359,7 +359,7 @@ func (r *Room) attend(now time.Time) (look bool) {
 		}
 		for _, t := range p.tracks {
 			for _, l := range t.layers {
-				l.againKey(now)
+				l.askAgain(now, p.patience())
 			}
 		}
 	}

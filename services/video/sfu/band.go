@@ -15,8 +15,7 @@ const (
 	periodPackets = 5
 	baseLength    = 10 * time.Second
 
-	standingQueue = 60 * time.Millisecond // of delay that does not go away within a period
-	fullQueue     = 200 * time.Millisecond
+	standingQueue = 60 * time.Millisecond // of delay that goes away neither within a period nor with the next
 	emptyQueue    = 30 * time.Millisecond
 	shrinking     = 5 * time.Millisecond // a period
 	heavyLoss     = 0.3                  // in two periods
@@ -193,16 +192,16 @@ func (b *band) queue(p period, now time.Time) time.Duration {
 	return p.least - min(b.base[0], b.base[1])
 }
 
-// congested says whether a queue stands, or much is lost. A queue that gets shorter has had its effect already.
+// congested says whether a queue stands, or much is lost. A queue that gets shorter by itself is of a receiver that was busy, or has had
+// its effect already.
 func (b *band) congested(queue time.Duration) bool {
-	shrinks := queue < b.last-shrinking
-	b.last = queue
-	if queue > standingQueue && !shrinks {
+	if queue > standingQueue && queue > b.last-shrinking {
 		b.standing++
 	} else {
 		b.standing = 0
 	}
-	if queue > fullQueue && !shrinks || b.standing > 1 || b.goal > 0 && (b.standing > 0 || b.lostOf(1, 10) > steadyLoss) {
+	b.last = queue
+	if b.standing > 1 || b.goal > 0 && (b.standing > 0 || b.lostOf(1, 10) > steadyLoss) {
 		return true
 	}
 	return b.lostOf(2, 20) > heavyLoss || b.lostOf(len(b.recent), 100) > steadyLoss

@@ -15,7 +15,8 @@ type narrow struct {
 	queue time.Duration
 	loss  float64
 	delay time.Duration
-	skew  float64 // of the receiver's clock
+	skew  float64       // of the receiver's clock
+	busy  time.Duration // of every second, in which it looks at nothing
 
 	now     time.Time
 	began   time.Time
@@ -48,7 +49,11 @@ func (n *narrow) send(b *band, size int, again bool) {
 		return
 	}
 	n.free = n.free.Add(time.Duration(float64(8*size) / n.rate * float64(time.Second)))
-	n.pending = append(n.pending, arrived{sequence, n.free.Add(n.delay)})
+	at := n.free.Add(n.delay)
+	if begun := at.Truncate(time.Second); at.Sub(begun) < n.busy {
+		at = begun.Add(n.busy)
+	}
+	n.pending = append(n.pending, arrived{sequence, at})
 }
 
 // feedback tells of what has arrived by now.
@@ -137,20 +142,22 @@ func TestBand(t *testing.T) {
 		rate  float64
 		loss  float64
 		skew  float64
+		busy  time.Duration
 		layer int
 	}{
-		{"wide", 20e6, 0, 0, 2},
-		{"wide enough", 2e6, 0, 0, 2},
-		{"for the second layer", 800e3, 0, 0, 1},
-		{"for the first layer", 300e3, 0, 0, 0},
-		{"for none", 80e3, 0, 0, -1},
-		{"wide, and it loses 8 % by chance", 20e6, 0.08, 0, 2},
-		{"wide, and the receiver's clock is fast", 20e6, 0, 2e-4, 2},
-		{"wide, and the receiver's clock is slow", 20e6, 0, -2e-4, 2},
+		{"wide", 20e6, 0, 0, 0, 2},
+		{"wide enough", 2e6, 0, 0, 0, 2},
+		{"for the second layer", 800e3, 0, 0, 0, 1},
+		{"for the first layer", 300e3, 0, 0, 0, 0},
+		{"for none", 80e3, 0, 0, 0, -1},
+		{"wide, and it loses 8 % by chance", 20e6, 0.08, 0, 0, 2},
+		{"wide, and the receiver's clock is fast", 20e6, 0, 2e-4, 0, 2},
+		{"wide, and the receiver is busy now and then", 20e6, 0, 0, 300 * time.Millisecond, 2},
+		{"wide, and the receiver's clock is slow", 20e6, 0, -2e-4, 0, 2},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			n := newNarrow(way.rate)
-			n.loss, n.skew = way.loss, way.skew
+			n.loss, n.skew, n.busy = way.loss, way.skew, way.busy
 			b := newBand(n.now)
 			n.run(b, 5*time.Second, rates)
 			n.lost, n.sent = 0, 0

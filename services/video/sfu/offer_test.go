@@ -14,7 +14,7 @@ import (
 // offered is a client's offer of a microphone and a camera with simulcast, and what they are.
 func offered(t *testing.T) (string, []Source) {
 	t.Helper()
-	pc, err := peerAPI(t, peerOptions{}, nil).NewPeerConnection(webrtc.Configuration{})
+	pc, err := peerAPI(t, nil).NewPeerConnection(webrtc.Configuration{})
 	fail(t, err)
 	t.Cleanup(func() { _ = pc.GracefulClose() })
 	sound, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: opusClock, Channels: 2}, "a", "a")

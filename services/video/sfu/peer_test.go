@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,16 @@ import (
 	"secureconnect/services/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(serverSetting) != "" {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = time.Minute // with the race detector, on a machine that does other things as well
 
@@ -73,7 +83,7 @@ type peer struct {
 	room     *Room
 	p        *Participant
 	up, down *webrtc.PeerConnection
-	offers   chan call
+	offers   chan invitation
 	gone     chan struct{}
 	going    sync.WaitGroup
 
@@ -88,8 +98,8 @@ type peer struct {
 	versions []int
 }
 
-// call is an offer of the SFU's that is to be answered.
-type call struct {
+// invitation is an offer of the SFU's that is to be answered.
+type invitation struct {
 	version int
 	sdp     string
 }
@@ -114,11 +124,10 @@ func (h *heard) all() []arrival {
 
 // peerOptions change what a peer brings.
 type peerOptions struct {
-	up     *link // its ways to the SFU; nil are plain ones
-	down   *link
+	up     net.PacketConn // its ways to the SFU; nil are plain ones
+	down   net.PacketConn
 	slots  int
 	silent bool // answers no offers
-	engine func(*webrtc.SettingEngine)
 }
 
 // join makes a peer that is in the room, and whose connection down is up.
@@ -137,10 +146,10 @@ func enter(t testing.TB, r *Room, name string, change ...func(*peerOptions)) *pe
 		c(&o)
 	}
 	c := &peer{
-		t: t, name: wire.ParticipantID(name), room: r, offers: make(chan call, 16), gone: make(chan struct{}),
+		t: t, name: wire.ParticipantID(name), room: r, offers: make(chan invitation, 16), gone: make(chan struct{}),
 		slots: map[string]wire.TrackID{}, layers: map[string][]string{}, heard: map[string]*heard{},
 	}
-	c.up, c.down = c.connection(peerAPI(t, o, o.up)), c.connection(peerAPI(t, o, o.down))
+	c.up, c.down = c.connection(o.up), c.connection(o.down)
 	c.down.OnTrack(func(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 		c.listen(track, receiver.RTPTransceiver().Mid())
 	})
@@ -155,9 +164,14 @@ func enter(t testing.TB, r *Room, name string, change ...func(*peerOptions)) *pe
 	return c
 }
 
-func (c *peer) connection(api *webrtc.API) *webrtc.PeerConnection {
+func (c *peer) connection(way net.PacketConn) *webrtc.PeerConnection {
 	c.t.Helper()
-	pc, err := api.NewPeerConnection(webrtc.Configuration{})
+	var mux ice.UDPMux
+	if way != nil {
+		mux = muxOf(way)
+		c.t.Cleanup(func() { _ = mux.Close() })
+	}
+	pc, err := peerAPI(c.t, mux).NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -170,7 +184,7 @@ func (c *peer) hooks() Hooks {
 			c.mu.Lock()
 			c.versions = append(c.versions, version)
 			c.mu.Unlock()
-			c.offers <- call{version, sdp}
+			c.offers <- invitation{version, sdp}
 		},
 		Slots: func(slots []wire.Slot) {
 			c.mu.Lock()
@@ -211,7 +225,7 @@ func (c *peer) answer() {
 	}
 }
 
-func (c *peer) take(o call) error {
+func (c *peer) take(o invitation) error {
 	if err := c.down.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.sdp}); err != nil {
 		return fmt.Errorf("take the offer: %w", err)
 	}
@@ -438,7 +452,7 @@ func (v *voice) say(t testing.TB) {
 }
 
 // peerAPI is what a browser brings: Opus, VP8 and RTX, reports, NACK and transport-wide feedback.
-func peerAPI(t testing.TB, o peerOptions, way *link) *webrtc.API {
+func peerAPI(t testing.TB, way ice.UDPMux) *webrtc.API {
 	t.Helper()
 	media := mediaEngine(t)
 	registry := &interceptor.Registry{}
@@ -463,12 +477,7 @@ func peerAPI(t testing.TB, o peerOptions, way *link) *webrtc.API {
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	if way != nil {
-		mux := ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: way, Logger: quietPion{}.NewLogger("")})
-		t.Cleanup(func() { _ = mux.Close() })
-		e.SetICEUDPMux(mux)
-	}
-	if o.engine != nil {
-		o.engine(&e)
+		e.SetICEUDPMux(way)
 	}
 	return webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithInterceptorRegistry(registry), webrtc.WithSettingEngine(e))
 }
@@ -499,6 +508,10 @@ func mediaEngine(t testing.TB) *webrtc.MediaEngine {
 		}
 	}
 	return m
+}
+
+func muxOf(way net.PacketConn) ice.UDPMux {
+	return ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: way, Logger: quietPion{}.NewLogger("")})
 }
 
 func fail(t testing.TB, err error) {

@@ -28,6 +28,9 @@ var (
 	typicalRates = []float64{150e3, 500e3, 1500e3}
 )
 
+// typicalAlone is that of a track without simulcast.
+const typicalAlone = 500e3
+
 // track is what one participant sends from one source.
 type track struct {
 	id     wire.TrackID
@@ -61,7 +64,7 @@ func newTrack(owner *Participant, s *media, source Source) *track {
 	}
 	now := owner.room.sfu.now()
 	for rank, rid := range names {
-		l := &layer{track: t, rid: rid, rank: rank, typical: typicalRates[len(typicalRates)-1]}
+		l := &layer{track: t, rid: rid, rank: rank, typical: typicalAlone}
 		if rid != "" {
 			l.typical = typicalRates[slices.Index(rids, rid)]
 			t.active = append(t.active, rid)
@@ -130,7 +133,7 @@ type layer struct {
 }
 
 // take counts a packet and keeps it. It says whether it is to be forwarded, and what is to be asked for again.
-func (l *layer) take(p *packet, repaired bool, now time.Time, patience time.Duration, into []uint16) (fresh bool, asked []uint16) {
+func (l *layer) take(p *packet, repaired bool, now time.Time, patience time.Duration, into []uint16) (fresh bool, missing []uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.arrivals.highest
@@ -186,14 +189,28 @@ func (l *layer) wantKey(now time.Time) {
 	}
 }
 
-// againKey is what the room calls from time to time.
-func (l *layer) againKey(now time.Time) {
+// askAgain asks for what has not come, where nothing else comes that would make it be asked for.
+func (l *layer) askAgain(now time.Time, patience time.Duration) {
 	l.mu.Lock()
 	due := l.keyWanted && l.keyDue(now)
+	var missing []uint16
+	if l.track.kind == video {
+		missing = l.arrivals.ask(now, patience, nil)
+	}
 	l.mu.Unlock()
 	if due {
 		l.askKey()
 	}
+	l.ask(missing)
+}
+
+// ask has packets sent again.
+func (l *layer) ask(missing []uint16) {
+	if len(missing) == 0 {
+		return
+	}
+	l.track.owner.room.sfu.metrics.asked.Add(float64(len(missing)))
+	l.track.owner.sayUp(&rtcp.TransportLayerNack{MediaSSRC: l.ssrc.Load(), Nacks: rtcp.NackPairsFromSequenceNumbers(missing)})
 }
 
 func (l *layer) keyDue(now time.Time) bool {

@@ -33,8 +33,8 @@ type up struct {
 	recorder *twcc.Recorder
 	ssrc     uint32 // our own, in what we report
 
-	packet packet   // the taking goroutine's
-	asked  []uint16 // as well
+	packet  packet   // the taking goroutine's
+	missing []uint16 // as well
 }
 
 // stream is one SSRC.
@@ -46,7 +46,7 @@ type stream struct {
 func (p *Participant) newUp(o *offer) (*up, error) {
 	u := &up{
 		participant: p, peer: o.peerKey, fragment: o.fragment, session: uint64(randomSSRC()), ssrc: randomSSRC(),
-		streams: map[uint32]*stream{}, asked: make([]uint16, 0, mostMissing),
+		streams: map[uint32]*stream{}, missing: make([]uint16, 0, mostMissing),
 	}
 	u.recorder = twcc.NewRecorder(u.ssrc)
 	var err error
@@ -115,12 +115,9 @@ func (u *up) takeRTP(b []byte, now time.Time) {
 	if s.o.Tap != nil {
 		s.o.Tap(u.participant.id, l.track.mid, tapped(p))
 	}
-	fresh, asked := l.take(p, stream.repairs, now, u.participant.patience(), u.asked[:0])
-	u.asked = asked
-	if len(asked) > 0 {
-		s.metrics.asked.Add(float64(len(asked)))
-		u.transport.say(&rtcp.TransportLayerNack{SenderSSRC: u.ssrc, MediaSSRC: l.ssrc.Load(), Nacks: rtcp.NackPairsFromSequenceNumbers(asked)})
-	}
+	fresh, missing := l.take(p, stream.repairs, now, u.participant.patience(), u.missing[:0])
+	u.missing = missing
+	l.ask(missing)
 	if !fresh || l.track.muted.Load() {
 		return
 	}

@@ -1,0 +1,215 @@
+package sfu
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+
+	"github.com/pion/webrtc/v4"
+
+	"secureconnect/services/internal/wire"
+)
+
+// serverSetting has the tests' program be an SFU, in a process whose costs can be told from the callers'.
+const serverSetting = "SFU_SERVER"
+
+// order is what a caller and the server say to each other, a line of JSON each.
+type order struct {
+	Room    string   `json:",omitempty"` // joins it
+	Name    string   `json:",omitempty"`
+	Offer   string   `json:",omitempty"`
+	Answer  string   `json:",omitempty"`
+	Version int      `json:",omitempty"`
+	Tracks  []Source `json:",omitempty"`
+}
+
+// serve is the server. It says its address, and ends with its standard input.
+func serve() error {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: localhost.AsSlice()})
+	if err != nil {
+		return err
+	}
+	s, err := New(Options{Conn: conn, Address: localhost})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	rooms := &rooms{s: s, all: map[string]*Room{}}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go rooms.attend(conn)
+		}
+	}()
+	fmt.Println(listener.Addr())
+	_, _ = io.Copy(io.Discard, os.Stdin) // its end is what counts
+	return errors.Join(listener.Close(), s.Close())
+}
+
+type rooms struct {
+	s   *SFU
+	mu  sync.Mutex
+	all map[string]*Room
+}
+
+func (r *rooms) room(name string) *Room {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all[name] == nil {
+		r.all[name] = r.s.Room(false)
+	}
+	return r.all[name]
+}
+
+// attend does what one caller wants, until they go.
+func (r *rooms) attend(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	in, out := json.NewDecoder(conn), make(chan order, 16)
+	defer close(out)
+	go func() {
+		encoder := json.NewEncoder(conn)
+		for o := range out {
+			_ = encoder.Encode(o) // gone, which is noticed where it is read
+		}
+	}()
+	var p *Participant
+	defer func() {
+		if p != nil {
+			p.Close()
+		}
+	}()
+	for {
+		var o order
+		if in.Decode(&o) != nil {
+			return
+		}
+		var err error
+		switch {
+		case o.Room != "":
+			p, err = r.room(o.Room).Join(wire.ParticipantID(o.Name), mostSlots, Hooks{Offer: func(version int, sdp string) { out <- order{Offer: sdp, Version: version} }})
+		case o.Offer != "":
+			var answer string
+			answer, _, err = p.Offer(o.Offer, o.Tracks)
+			out <- order{Answer: answer}
+		case o.Answer != "":
+			err = p.Answer(o.Version, o.Answer)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+	}
+}
+
+// startServer starts it, and gives its address and number.
+func startServer(t testing.TB) (address string, pid int) {
+	t.Helper()
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), serverSetting+"=yes")
+	command.Stderr = os.Stderr
+	in, err := command.StdinPipe()
+	fail(t, err)
+	out, err := command.StdoutPipe()
+	fail(t, err)
+	fail(t, command.Start())
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := command.Wait(); err != nil {
+			t.Errorf("the server: %v", err)
+		}
+	})
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal("the server does not say where it is")
+	}
+	return lines.Text(), command.Process.Pid
+}
+
+// ourCaller is a caller of it.
+type ourCaller struct {
+	*calls
+	conn     net.Conn
+	failed   func(error)
+	writing  sync.Mutex
+	accepted chan struct{}
+	tracks   []Source
+}
+
+func joinOurs(g *generator, address, room, name string, failed func(error)) (signalling, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	both, err := g.calls()
+	if err != nil {
+		return nil, err
+	}
+	c := &ourCaller{calls: both, conn: conn, failed: failed, accepted: make(chan struct{}, 1)}
+	g.going.Go(c.read)
+	return c, c.say(order{Room: room, Name: name})
+}
+
+func (c *ourCaller) say(o order) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return json.NewEncoder(c.conn).Encode(o)
+}
+
+func (c *ourCaller) read() {
+	in := json.NewDecoder(c.conn)
+	for {
+		var o order
+		if in.Decode(&o) != nil {
+			return
+		}
+		if err := c.take(o); err != nil {
+			c.failed(err)
+		}
+	}
+}
+
+func (c *ourCaller) take(o order) error {
+	if o.Answer != "" {
+		c.accepted <- struct{}{}
+		return c.answered(o.Answer)
+	}
+	answer, err := c.answerTo(o.Offer)
+	if err != nil {
+		return err
+	}
+	return c.say(order{Answer: answer, Version: o.Version})
+}
+
+func (c *ourCaller) publish(track *webrtc.TrackLocalStaticRTP, asked func()) error {
+	offer, mid, err := c.offerOf(track, asked)
+	if err != nil {
+		return err
+	}
+	source := wire.SourceMicrophone
+	if track.Kind() == webrtc.RTPCodecTypeVideo {
+		source = wire.SourceCamera
+	}
+	c.tracks = append(c.tracks, Source{MID: mid, Source: source})
+	if err := c.say(order{Offer: offer, Tracks: c.tracks}); err != nil {
+		return err
+	}
+	return awaited(c.accepted)
+}
+
+func (c *ourCaller) close() {
+	c.calls.close()
+	_ = c.conn.Close() // the end
+}
