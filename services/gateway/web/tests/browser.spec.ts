@@ -1,5 +1,6 @@
 // What a person has open in one browser: two tabs that are one device, and what nobody looks at.
 import { expect } from "@playwright/test";
+import { InCall } from "./call";
 import { test } from "./pair";
 import type { Person } from "./person";
 
@@ -137,6 +138,11 @@ test("a message that nobody looks at is announced", async ({ pair: [linh, mai] }
     await mai.say("a secret");
     expected.push({ title, body: "New message" });
     await expect.poll(announced).toEqual(expected);
+    const call = new InCall(mai);
+    await call.place("Call");
+    expected.push({ title, body: "Incoming call" });
+    await expect.poll(announced).toEqual(expected);
+    await call.hangUp();
     await linh.page.bringToFront();
     await choose("Who wrote, and what");
   });

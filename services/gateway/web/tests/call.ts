@@ -16,6 +16,14 @@ export class InCall {
   async decline() { await this.ringing.getByRole("button", { name: "Decline" }).click(); }
   async hangUp() { await this.page.getByRole("button", { name: "Hang up" }).click(); }
 
+  // Ends what is shared as the browser's own bar does, which no test can press.
+  endScreen() {
+    return this.page.evaluate(() => {
+      const [screen] = peers.flatMap((pc) => pc.getSenders()).filter(({ track }) => track?.contentHint === "detail");
+      screen!.track!.dispatchEvent(new Event("ended"));
+    });
+  }
+
   async isOver() {
     await expect(this.stage).toBeHidden();
     if (await this.ringing.isVisible()) await this.ringing.getByRole("button", { name: "Close" }).click();
@@ -60,6 +68,18 @@ export class InCall {
   async meets(other: InCall) {
     await this.sees(other.person.account.name);
     await this.hears();
+  }
+
+  // Of how many pictures that come something grows within a second.
+  async growing(what: "packetsReceived" | "framesDecoded"): Promise<number> {
+    const counts = () => this.page.evaluate(async (name) => {
+      const found: Record<string, number> = {};
+      for (const [i, pc] of peers.entries()) for (const report of (await pc.getStats()).values()) if (report.type === "inbound-rtp" && report.kind === "video") found[i + report.mid] = report[name];
+      return found;
+    }, what);
+    const before = await counts();
+    await this.page.waitForTimeout(1000); // a second is what is measured
+    return Object.entries(await counts()).filter(([place, count]) => count > (before[place] ?? 0)).length;
   }
 
   // By which way media goes: the type and protocol of our candidate of each connection, and its cipher.

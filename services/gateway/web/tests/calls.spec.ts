@@ -58,6 +58,11 @@ test("two people call each other", async ({ browser, pair: [linh, mai] }) => {
     await called.sees("Screen of " + hers);
     await linh.press("Stop sharing the screen");
     await expect(called.tile("Screen of " + hers)).toHaveCount(0);
+    await linh.press("Share screen");
+    await called.sees("Screen of " + hers);
+    await caller.endScreen();
+    await expect(called.tile("Screen of " + hers)).toHaveCount(0);
+    await expect(linh.page.getByRole("button", { name: "Share screen" })).toBeVisible();
     await called.sees(hers);
   });
 
@@ -181,6 +186,17 @@ test("three people are in a call of a group", async ({ browser, pair: [linh, mai
     }
   });
 
+  await step("who is called meanwhile is busy", async () => {
+    await third.hangUp();
+    await quan.open(hers);
+    await third.place("Call");
+    await expect(third.ringing).toContainText(`${hers} is in another call.`);
+    await third.isOver();
+    await quan.open("Table");
+    await quan.press("Join with camera");
+    await first.sees(theirs);
+  });
+
   await step("who leaves is gone for the others, and comes again by the banner", async () => {
     await second.hangUp();
     for (const person of [first, third]) await expect(person.tile(his)).toHaveCount(0);
@@ -194,29 +210,36 @@ test("three people are in a call of a group", async ({ browser, pair: [linh, mai
   await step("a server that says of one's picture that it is another's shows nobody", async () => {
     await first.hangUp();
     const liar = await Liar.inCallsOf(linh);
-    await linh.press("Join with camera");
-    await first.hears();
-    await expect.poll(() => liar.swaps).toBeGreaterThan(0);
-    for (const name of [his, theirs]) await first.seesNothing(name);
-    await expect(first.stage.locator("figure video")).toHaveCount(1); // her own
-    await first.hangUp();
-    await liar.honestInCalls();
+    for (const what of ["pictures", "people"] as const) {
+      liar.exchangeInCalls(what);
+      await linh.press("Join with camera");
+      if (what === "pictures") await first.hears();
+      if (what === "pictures") await expect.poll(() => liar.swaps).toBeGreaterThan(0);
+      else for (const name of [his, theirs]) await expect(first.tile(name)).toContainText(`The key of ${name} has not come.`);
+      for (const name of [his, theirs]) await first.seesNothing(name);
+      await expect(first.stage.locator("figure video")).toHaveCount(1); // her own
+      await first.hangUp();
+    }
+    liar.exchangeInCalls("nothing");
     await linh.press("Join with camera");
     for (const name of [his, theirs]) await first.sees(name);
   });
 
   await step("without a key nothing is decoded, and that is said; with it there is a picture", async () => {
-    await second.hangUp();
+    for (const person of [second, third]) await person.hangUp();
     const liar = await Liar.before(linh);
     liar.withhold();
     await mai.press("Join with camera");
     await second.sees(hers);
     await expect(first.tile(his)).toContainText(`The key of ${his} has not come.`);
+    await expect.poll(() => first.growing("packetsReceived")).toBe(1);
+    expect(await first.growing("framesDecoded")).toBe(0);
     await first.seesNothing(his);
-    await first.sees(theirs);
     await liar.giveBack();
     await first.sees(his);
     await liar.away();
+    await quan.press("Join with camera");
+    await first.sees(theirs);
   });
 
   await step("a tab that is closed leaves, and one that follows moves the call to itself", async () => {
@@ -269,7 +292,9 @@ test("joining a call survives a socket that is cut at any stage of it", async ({
   await first.place("Call with camera");
   await second.decline();
   let cut: (frame: { type: string }, ours: boolean) => boolean = () => false;
+  let tell: (frame: object) => void = () => {};
   await mai.page.routeWebSocket(/\/v1\/calls\//, (near) => {
+    tell = (frame) => near.send(JSON.stringify(frame));
     const far = near.connectToServer();
     const pass = (ours: boolean, send: (message: string) => void) => (message: string | Buffer) => {
       const frame = JSON.parse(message as string);
@@ -297,6 +322,16 @@ test("joining a call survives a socket that is cut at any stage of it", async ({
       await expect(first.tile(his)).toHaveCount(0);
     });
   }
+  await step("told that the call has moved, one joins it again", async () => {
+    await mai.press("Join with camera");
+    for (const [person, name] of [[first, his], [second, hers]] as const) await person.measure(name);
+    tell({ type: "moved" });
+    await expect.poll(() => second.longestGap()).toBeGreaterThan(200); // there was one
+    await second.sees(hers);
+    await first.sees(his);
+    await second.hangUp();
+  });
+
   await step("without UDP it is joined over TCP", async () => {
     await udp("cut");
     try {
@@ -308,6 +343,7 @@ test("joining a call survives a socket that is cut at any stage of it", async ({
     }
     await second.hangUp();
   });
+
   await step("what the relay refuses is named", async () => {
     cut = (frame) => {
       if ("ice" in frame) for (const server of (frame.ice as { servers: { credential: string }[] }).servers) server.credential = "not this one";

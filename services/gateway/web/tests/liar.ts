@@ -57,7 +57,7 @@ export class Liar {
   private withheld: Json[] | null = null; // of what was sent to the victim's device
   private returned: Json[] = [];
   swaps = 0; // of pictures, in calls
-  private swapping = true;
+  private exchanging: "pictures" | "people" | "nothing" = "nothing";
 
   private constructor(private readonly victim: Person) {}
 
@@ -105,23 +105,28 @@ export class Liar {
     await inbox;
   }
 
-  // Says in calls that one participant's picture is another one's.
+  // Says in calls that one participant's picture is another one's, or that one participant is another one.
   static async inCallsOf(victim: Person): Promise<Liar> {
     const liar = new Liar(victim);
-    await victim.page.routeWebSocket(/\/v1\/calls\//, (socket) => liar.swapSlots(socket));
+    await victim.page.routeWebSocket(/\/v1\/calls\//, (socket) => liar.inCall(socket));
     return liar;
   }
 
-  honestInCalls() { this.swapping = false; }
+  exchangeInCalls(what: "pictures" | "people" | "nothing") { this.exchanging = what; }
 
-  private swapSlots(near: WebSocketRoute) {
+  private inCall(near: WebSocketRoute) {
     const far = near.connectToServer();
-    const cameras = new Set<string>(), places = new Map<string, string>();
+    const cameras = new Set<string>(), places = new Map<string, string>(), identities = new Map<string, Json>();
     far.onMessage((message) => {
       const frame = JSON.parse(message as string) as Json;
       const people: Json[] = frame.type === "joined" ? frame.participants : frame.type === "participant" ? [frame.participant] : [];
       for (const { tracks } of people) for (const { id, source } of tracks ?? []) if (source === "camera") cameras.add(id);
-      if (frame.type === "slots" && this.swapping) frame.slots = this.exchange(frame.slots, cameras, places);
+      if (frame.type === "joined" && this.exchanging === "people") {
+        const [one, other] = people.filter(({ id }) => id !== frame.participant_id).map(({ id, user_id, device_id }): [string, Json] => [id, { user_id, device_id }]);
+        if (one && other) identities.set(one[0], other[1]).set(other[0], one[1]);
+      }
+      for (const person of people) Object.assign(person, identities.get(person.id));
+      if (frame.type === "slots" && this.exchanging === "pictures") frame.slots = this.exchange(frame.slots, cameras, places);
       near.send(JSON.stringify(frame));
     });
   }

@@ -48,7 +48,7 @@ export class Line {
     this.server.on("connect", (request, near: Socket, head: Buffer) => {
       if (this.down) return near.destroy();
       const [name, port] = request.url!.split(":") as [string, string];
-      const [host, edgePort] = name === turn.name && turn.address ? [turn.address] : SECURECONNECT_EDGE ? SECURECONNECT_EDGE.split(":") : [name];
+      const [host, edgePort] = name.replace(/\.$/, "") === turn.name && turn.address ? [turn.address] : SECURECONNECT_EDGE ? SECURECONNECT_EDGE.split(":") : [name];
       const far = connect(Number(edgePort ?? port), host);
       far.once("connect", () => {
         near.write("HTTP/1.1 200 OK\r\n\r\n");

@@ -4,7 +4,7 @@ import type { CallKey, CallPeer, Id, OngoingCall } from "../protocol";
 import type { Step } from "./chain";
 import { Cipher } from "./cipher";
 import { Connections } from "./connections";
-import { chosen } from "./devices";
+import { chosen, watchDevices } from "./devices";
 import { OwnMedia } from "./media";
 import { OwnKeys, type Refused } from "./own";
 import { type Member, pictureOf, Room } from "./room";
@@ -58,12 +58,13 @@ export class Call {
   private brokenSince = 0;
   private negotiating = Promise.resolve();
   private readonly timer: number;
+  private readonly unwatch: () => void;
 
   constructor(readonly id: Id, private readonly around: Around) {
     this.cipher = new Cipher({ owner: (place, owner) => this.owned(place, owner), counts: (counts) => this.room.count(this.places, counts, performance.now()) });
     this.room = new Room(around.user, (participant) => this.cipher.forget(participant));
     this.keys = new OwnKeys({ use: (step) => this.cipher.use(step), send: (to, step) => around.tellKey(this.keyOf(step), to) }, () => this.publish());
-    void this.sound.through(chosen.speaker.value);
+    this.unwatch = watchDevices(() => void this.sound.through(chosen.speaker.value));
     this.socket = new CallSocket(id, {
       token: around.token,
       ready: () => void this.join(),
@@ -150,6 +151,7 @@ export class Call {
     if (this.phase.value === "over") return;
     removeEventListener("pagehide", this.hidden);
     clearInterval(this.timer);
+    this.unwatch();
     this.keys.stop();
     this.media.stop();
     this.sound.stop();

@@ -47,6 +47,7 @@ export class OwnKeys {
 
   // We are in the call, under a name nobody has a key for.
   begin(peers: Peer[]) {
+    this.cancelTimer();
     this.current = newChain();
     this.next = null;
     this.peers.clear();

@@ -27,7 +27,7 @@ export class Sound {
   }
 
   private async send(element: HTMLAudioElement) {
-    if (this.sink && "setSinkId" in element) await element.setSinkId(this.sink).catch(() => {}); // unplugged: the system's own is used
+    if ("setSinkId" in element && element.sinkId !== this.sink) await element.setSinkId(this.sink).catch(() => element.setSinkId("")); // unplugged: the system's own
   }
 
   end(name: string) {

@@ -32,7 +32,11 @@ const titled = (chat: Chat | undefined) => (chat ? titleOf(chat) : text("call"))
 
 function Stage({ self, chat }: { self: Mine; chat: Chat | undefined }) {
   const stage = useRef<HTMLElement>(null);
-  useEffect(() => { stage.current!.focus(); }, []);
+  useEffect(() => {
+    const before = document.activeElement;
+    stage.current!.focus();
+    return () => { if (before instanceof HTMLElement) before.focus(); };
+  }, []);
   return (
     <section class="stage" ref={stage} tabIndex={-1} aria-label={`${text("call")}: ${titled(chat)}`}>
       <header>

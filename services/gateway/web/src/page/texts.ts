@@ -15,7 +15,7 @@ const en = {
   queued: "{count} not sent yet.",
   sessionEnded: "You were signed out.", offline: "The server cannot be reached. Check your connection and try again.",
   retryIn: "Try again in {seconds} seconds.",
-  needsHttps: "Your account works. Chat needs https: over plain http a browser cannot encrypt, so nothing is sent from here.",
+  needsHttps: "Your account works. Chat and calls need https: over plain http a browser neither encrypts nor gives a page camera and microphone, so nothing is sent from here.",
 
   conversations: "Conversations", conversation: "Conversation", people: "People", contacts: "Contacts", requests: "Requests", messages: "Messages",
   settings: "Settings", search: "Search", results: "Results", searching: "Searching…", nothingFound: "No message on this device has these words.",
@@ -131,7 +131,7 @@ const vi: Texts = {
   queued: "{count} tin chưa gửi.",
   sessionEnded: "Bạn đã được đăng xuất.", offline: "Không thể kết nối máy chủ. Hãy kiểm tra mạng rồi thử lại.",
   retryIn: "Hãy thử lại sau {seconds} giây.",
-  needsHttps: "Tài khoản của bạn hoạt động. Trò chuyện cần https: qua http trình duyệt không thể mã hóa, nên không có gì được gửi từ đây.",
+  needsHttps: "Tài khoản của bạn hoạt động. Trò chuyện và gọi cần https: qua http trình duyệt không mã hóa và không cho trang dùng máy ảnh, micrô, nên không có gì được gửi từ đây.",
 
   conversations: "Trò chuyện", conversation: "Cuộc trò chuyện", people: "Mọi người", contacts: "Danh bạ", requests: "Lời mời", messages: "Tin nhắn",
   settings: "Cài đặt", search: "Tìm kiếm", results: "Kết quả", searching: "Đang tìm…", nothingFound: "Không có tin nhắn nào trên thiết bị này chứa những từ đó.",

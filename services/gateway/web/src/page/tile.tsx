@@ -9,7 +9,7 @@ import { state } from "./core";
 import { nameOf, others, tone } from "./format";
 import { Icon } from "./icons";
 import { text } from "./texts";
-import { PersonAvatar } from "./ui";
+import { Avatar, PersonAvatar } from "./ui";
 
 export function Picture({ track, mirrored, fit }: { track: MediaStreamTrack; mirrored?: boolean; fit?: "contain" | "cover" }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -46,11 +46,11 @@ export function Tile({ member, source, onPick, picked }: TileProps) {
 }
 
 export function OwnTile({ self }: { self: Mine }) {
-  const { camera, microphone } = self.call.media, id = state.me.value!.id;
+  const { camera, microphone } = self.call.media, { id, name } = state.me.value!;
   const { track } = camera.value;
   return (
     <figure class={frameOf(id)} data-user={id} data-source="own" data-speaking={microphone.value.on && self.call.loudest.value.includes(id) ? "" : undefined}>
-      {track ? <Picture track={track} mirrored /> : <PersonAvatar id={id} />}
+      {track ? <Picture track={track} mirrored /> : <Avatar id={id} name={name} />}
       <Caption user={id} name={text("you")} muted={!microphone.value.on} quality="good" />
     </figure>
   );
