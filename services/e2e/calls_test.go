@@ -37,7 +37,7 @@ type caller struct {
 	t      *testing.T
 	system *system
 	phone  *phone
-	way    string // into the TURN server
+	ways   []string // into the TURN server
 	call   *calls.Call
 
 	mu    sync.Mutex
@@ -49,7 +49,7 @@ type caller struct {
 // newCaller makes one that is served by an app host, and reaches the TURN server by one way only.
 func (s *system) newCaller(t *testing.T, appHost, way string) *caller {
 	t.Helper()
-	c := &caller{person: s.newPerson(t, appHost), t: t, system: s, way: way}
+	c := &caller{person: s.newPerson(t, appHost), t: t, system: s, ways: []string{way}}
 	tokens, _, err := c.client.Login(t.Context(), client.Credentials{Username: c.name, Password: c.password})
 	if err != nil {
 		t.Fatal(err)
@@ -67,24 +67,32 @@ func (c *caller) self() e2ee.Peer {
 	return e2ee.Peer{User: c.phone.tokens.User.ID, Device: c.phone.tokens.DeviceID}
 }
 
-// join takes part in a call, with the sound and the picture of a file.
+// join takes part in a call.
 func (c *caller) join(id wire.CallID) {
 	c.t.Helper()
+	var err error
+	if c.call, err = c.enter(id); err != nil {
+		c.t.Fatalf("%s joins over %v: %v", c.name, c.ways, err)
+	}
+}
+
+// enter joins a call until the test ends, with the sound and the picture of a file.
+func (c *caller) enter(id wire.CallID) (*calls.Call, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
-	var err error
-	c.call, err = calls.Join(ctx, id, calls.Options{
+	call, err := calls.Join(ctx, id, calls.Options{
 		Client: c.client, Token: func(context.Context) (string, error) { return c.phone.tokens.AccessToken, nil }, Self: c.self(), Keys: c.phone.Machine,
 		Send: []calls.Track{
 			{Source: wire.SourceMicrophone, Layers: []calls.Media{c.recording("tone.ogg", calls.Sound)}},
 			{Source: wire.SourceCamera, Layers: []calls.Media{c.recording("picture.ivf", calls.Picture)}},
 		},
-		Receive: c.take, Ways: []string{c.way}, TurnAddress: c.system.turnAddress(), RootCAs: c.system.roots(c.t),
+		Receive: c.take, Ways: c.ways, TurnAddress: c.system.turnAddress(), RootCAs: c.system.roots(c.t),
 	})
 	if err != nil {
-		c.t.Fatalf("%s joins over %s: %v", c.name, c.way, err)
+		return nil, err //nolint:wrapcheck // who joins says what it was
 	}
-	c.t.Cleanup(func() { _ = c.call.Leave(context.Background()) })
+	c.t.Cleanup(func() { _ = call.Leave(context.Background()) })
+	return call, nil
 }
 
 // recording is a file of the library's tests.
@@ -352,8 +360,8 @@ func (c *caller) relay(t *testing.T) string {
 	t.Helper()
 	s := c.call.Look()
 	for _, path := range []calls.Path{s.Up, s.Down} {
-		if path.Type != "relay" || path.Protocol != c.way || path.Local.Addr().String() != c.system.prefix+".14" {
-			t.Errorf("%s over %s: %+v", c.name, c.way, path)
+		if path.Type != "relay" || path.Protocol != c.ways[0] || path.Local.Addr().String() != c.system.prefix+".14" {
+			t.Errorf("%s over %v: %+v", c.name, c.ways, path)
 		}
 	}
 	return fmt.Sprintf("%s over %s by %s", c.name, s.Up.Protocol, s.Up.Local)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type phone struct {
 	tokens client.Tokens
 	leave  func()
 	heard  func(e2ee.Message) // is told of every message, where somebody listens
+	rung   func()             // and of calls
 
 	mu       sync.Mutex
 	read     []e2ee.Message
@@ -41,8 +43,14 @@ func newPhone(t *testing.T, c *client.Client, tokens client.Tokens) *phone {
 	}
 	t.Cleanup(machine.Close)
 	p := &phone{t: t, tokens: tokens}
-	p.Messenger = machine.Messenger(e2ee.MessengerOptions{Read: p.take, BackedUp: p.hear, Patience: 5 * time.Second})
+	p.Messenger = machine.Messenger(e2ee.MessengerOptions{Read: p.take, BackedUp: p.hear, Notice: p.notice, Patience: 5 * time.Second})
 	return p
+}
+
+func (p *phone) notice(kind string, _ json.RawMessage) {
+	if kind == wire.FrameCalls && p.rung != nil {
+		p.rung()
+	}
 }
 
 func (p *phone) hear(backup error) {

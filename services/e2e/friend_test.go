@@ -11,21 +11,19 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"secureconnect/services/client"
 	"secureconnect/services/client/e2ee"
 	"secureconnect/services/internal/wire"
 )
 
 // friend is a person with two devices of the Go library, who lets others see what was understood: the first device answers what is said
-// backwards, and does to its answer what others do to what they said; the second puts an eye on it.
+// backwards, does to its answer what others do to what they said, and takes calls; the second puts an eye on it.
 type friend struct {
-	*person
+	*caller // the first device
 
-	first, second *phone
-	answers       map[wire.ClientID]wire.ClientID // to what others said
-	texts         map[wire.ClientID]string        // of the answers
+	second  *phone
+	answers map[wire.ClientID]wire.ClientID // to what others said
+	texts   map[wire.ClientID]string        // of the answers
 }
 
 const eye = "👀"
@@ -33,7 +31,11 @@ const eye = "👀"
 // newFriend has the friend ask somebody to be a contact, and be there until the test ends.
 func (s *system) newFriend(t *testing.T, of string) *friend {
 	t.Helper()
-	f := &friend{person: s.newPerson(t, ""), answers: map[wire.ClientID]wire.ClientID{}, texts: map[wire.ClientID]string{}}
+	f := &friend{
+		caller:  &caller{person: s.newPerson(t, ""), t: t, system: s},
+		answers: map[wire.ClientID]wire.ClientID{}, texts: map[wire.ClientID]string{},
+	}
+	f.reset()
 	var tokens [2]client.Tokens
 	for i := range tokens {
 		var err error
@@ -41,15 +43,16 @@ func (s *system) newFriend(t *testing.T, of string) *friend {
 			t.Fatal(err)
 		}
 	}
-	f.first, f.second = newPhone(t, f.client, tokens[0]), newPhone(t, f.client, tokens[1])
-	identity, err := f.first.Bootstrap(t.Context())
+	f.phone, f.second = newPhone(t, f.client, tokens[0]), newPhone(t, f.client, tokens[1])
+	identity, err := f.phone.Bootstrap(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.second.Join(t.Context(), identity); err != nil {
 		t.Fatal(err)
 	}
-	f.listen(t, f.first, f.answer)
+	f.takeCalls(t)
+	f.listen(t, f.phone, f.answer)
 	f.listen(t, f.second, f.look)
 
 	found, _, err := f.client.SearchUsers(t.Context(), tokens[0].AccessToken, of)
@@ -93,6 +96,64 @@ func (f *friend) listen(t *testing.T, p *phone, act func(context.Context, e2ee.M
 	t.Cleanup(func() { cancel(); acting.Wait() })
 }
 
+// takeCalls has the first device answer what rings, until the test ends.
+func (f *friend) takeCalls(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	rung := make(chan struct{}, 1)
+	f.phone.rung = func() {
+		select {
+		case rung <- struct{}{}:
+		default: // one look takes all that rings
+		}
+	}
+	var acting sync.WaitGroup
+	acting.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-rung:
+			}
+			if err := f.pickUp(ctx); err != nil && ctx.Err() == nil {
+				t.Errorf("the friend, when it rang: %v", err)
+			}
+		}
+	})
+	t.Cleanup(func() { cancel(); acting.Wait() })
+}
+
+// pickUp answers what rings.
+func (f *friend) pickUp(ctx context.Context) error {
+	ongoing, _, err := f.client.OngoingCalls(ctx, f.phone.tokens.AccessToken)
+	if err != nil {
+		return fmt.Errorf("see which calls: %w", err)
+	}
+	for _, call := range ongoing {
+		if !slices.ContainsFunc(call.Members, func(m wire.CallMember) bool {
+			return m.UserID == f.phone.tokens.User.ID && m.State == wire.MemberRinging
+		}) {
+			continue
+		}
+		if _, err := f.enter(call.ID); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+	}
+	return nil
+}
+
+// callBack calls whoever wants to be called.
+func (f *friend) callBack(ctx context.Context, in wire.ConversationID) error {
+	call, _, err := f.client.BeginCall(ctx, f.phone.tokens.AccessToken, client.CallRequest{ConversationID: in, ClientID: newClientID(f.t), Media: wire.MediaVideo})
+	if err != nil {
+		return fmt.Errorf("call: %w", err)
+	}
+	if _, err := f.enter(call.ID); err != nil {
+		return fmt.Errorf("enter own call: %w", err)
+	}
+	return nil
+}
+
 // look is what the second device does.
 func (f *friend) look(ctx context.Context, m e2ee.Message) error {
 	if m.Content.Kind != e2ee.KindText {
@@ -117,12 +178,14 @@ func (f *friend) answer(ctx context.Context, m e2ee.Message) error {
 		return fmt.Errorf("a %s, which no browser sends", c.Kind)
 	}
 	c.ID = ""
-	_, err := f.first.Say(ctx, m.Conversation, c)
+	_, err := f.phone.Say(ctx, m.Conversation, c)
 	return err //nolint:wrapcheck // listen says whose it is
 }
 
 // Texts that ask for more than an answer.
 const (
+	callMe          = "Please call me"
+	whatComes       = "What comes?" // and is told what of the call has come since it was asked before
 	makeGroup       = "Please make a group: "
 	tellFingerprint = "My fingerprint: "
 )
@@ -132,6 +195,14 @@ func (f *friend) reply(ctx context.Context, m e2ee.Message) error {
 		return f.gather(ctx, name, m.Item.Sender)
 	}
 	text := backwards(m.Content.Text)
+	switch m.Content.Text {
+	case callMe:
+		return f.callBack(ctx, m.Conversation)
+	case whatComes:
+		came := f.counts()
+		f.reset()
+		text = fmt.Sprintf("pictures: %d, sounds: %d", came["picture"], came["sound"])
+	}
 	if fingerprint, told := strings.CutPrefix(m.Content.Text, tellFingerprint); told {
 		own, err := f.compare(ctx, m.Item.Sender, fingerprint)
 		if err != nil {
@@ -142,7 +213,7 @@ func (f *friend) reply(ctx context.Context, m e2ee.Message) error {
 	if before := f.texts[m.Content.ReplyTo]; before != "" {
 		text += ", as I said: " + before
 	}
-	sent, err := f.first.Say(ctx, m.Conversation, e2ee.Content{Kind: e2ee.KindText, Text: text, ReplyTo: m.Content.ID})
+	sent, err := f.phone.Say(ctx, m.Conversation, e2ee.Content{Kind: e2ee.KindText, Text: text, ReplyTo: m.Content.ID})
 	if err != nil {
 		return err //nolint:wrapcheck // listen says whose it is
 	}
@@ -152,10 +223,10 @@ func (f *friend) reply(ctx context.Context, m e2ee.Message) error {
 
 // compare verifies who has this fingerprint, and gives the friend's own.
 func (f *friend) compare(ctx context.Context, user wire.UserID, fingerprint string) (string, error) {
-	if err := f.first.Verify(ctx, user, fingerprint); err != nil {
+	if err := f.phone.Verify(ctx, user, fingerprint); err != nil {
 		return "", fmt.Errorf("verify: %w", err)
 	}
-	own, err := f.first.Fingerprint(ctx, f.first.tokens.User.ID)
+	own, err := f.phone.Fingerprint(ctx, f.phone.tokens.User.ID)
 	if err != nil {
 		return "", fmt.Errorf("read own fingerprint: %w", err)
 	}
@@ -164,17 +235,13 @@ func (f *friend) compare(ctx context.Context, user wire.UserID, fingerprint stri
 
 // gather makes a group and welcomes who asked for it.
 func (f *friend) gather(ctx context.Context, name string, user wire.UserID) error {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("name group: %w", err)
-	}
-	group, _, err := f.client.CreateConversation(ctx, f.first.tokens.AccessToken, client.ConversationRequest{
-		Kind: wire.KindGroup, Name: name, ClientID: wire.ClientID(id.String()), Members: []wire.UserID{user},
+	group, _, err := f.client.CreateConversation(ctx, f.phone.tokens.AccessToken, client.ConversationRequest{
+		Kind: wire.KindGroup, Name: name, ClientID: newClientID(f.t), Members: []wire.UserID{user},
 	})
 	if err != nil {
 		return fmt.Errorf("make group: %w", err)
 	}
-	_, err = f.first.Say(ctx, group.ID, e2ee.Content{Kind: e2ee.KindText, Text: "Welcome to " + name})
+	_, err = f.phone.Say(ctx, group.ID, e2ee.Content{Kind: e2ee.KindText, Text: "Welcome to " + name})
 	return err //nolint:wrapcheck // listen says whose it is
 }
 

@@ -1,6 +1,7 @@
 // A friend whose program is not a browser: the Go library, on two devices (services/e2e/friend_test.go). It answers backwards, does to
-// its answers what is done to what it answered, and its second device puts an eye on all it reads.
+// its answers what is done to what it answered, takes calls, and its second device puts an eye on all it reads.
 import { expect } from "@playwright/test";
+import { InCall } from "./call";
 import { test } from "./pair";
 import { friend } from "./platform";
 
@@ -70,5 +71,28 @@ test("a browser and a program understand each other", async ({ pair: [linh] }) =
     await linh.say("Cảm ơn");
     await linh.sees(backwards("Cảm ơn"));
     await expect(reactions(mine("Cảm ơn"))).toContainText("👀");
+  });
+
+  await step("they call each other, and each sees and hears the other", async () => {
+    await linh.open(friend);
+    const call = new InCall(linh);
+    const bothWays = async () => {
+      await call.sees(friend);
+      await call.hears();
+      await linh.press("Make small");
+      await expect(async () => {
+        await linh.say("What comes?");
+        await expect(linh.message("pictures: ")).toContainText(/pictures: [1-9]\d+, sounds: [1-9]\d+/, { timeout: 2000 });
+      }).toPass();
+      await linh.press("Show the call");
+      await call.hangUp();
+      await call.isOver();
+    };
+    await call.place("Call with camera");
+    await bothWays();
+    await linh.say("Please call me");
+    await expect(call.ringing).toContainText(friend + "is calling you with camera");
+    await call.answer("With camera");
+    await bothWays();
   });
 });
