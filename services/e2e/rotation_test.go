@@ -57,6 +57,7 @@ func rotatesTURNSecret(t *testing.T, s *system) {
 		t.Errorf("a rotation starts something anew:\n%s", strings.Join(restarted, "\n"))
 	}
 	changesNothing(t, s)
+	leaksNoSecret(t, s)
 
 	if r := s.deploy(t, "secrets", "retire", "turn", "-i", s.name); r.code != 3 || !strings.Contains(r.stdout, "are good for") {
 		t.Errorf("retired although credentials of the old secret are good: exit %d\n%s", r.code, tail(r.stdout, 20))
