@@ -64,6 +64,7 @@ func newSystem(t *testing.T, name, topology, prefix string, hosts ...string) *sy
 		return s
 	}
 	s.mustDeploy(t, "lab", "down", "--name", name)
+	s.prefix = s.freePrefix(t)
 	t.Cleanup(func() {
 		if t.Failed() && os.Getenv("KEEP_LAB") != "" {
 			t.Logf("the lab %s is kept: bin/deploy lab down --name %s removes it", name, name)
@@ -71,8 +72,23 @@ func newSystem(t *testing.T, name, topology, prefix string, hosts ...string) *sy
 		}
 		s.mustDeploy(t, "lab", "down", "--name", name)
 	})
-	s.mustDeploy(t, "lab", "up", "--name", name, "--topology", topology, "--subnet", prefix+".0/24")
+	s.mustDeploy(t, "lab", "up", "--name", name, "--topology", topology, "--subnet", s.prefix+".0/24")
 	return s
+}
+
+// freePrefix is the system's own, or the next one that no other network of this machine's engine has.
+func (s *system) freePrefix(t *testing.T) string {
+	t.Helper()
+	ids := strings.Fields(s.must(t, "docker", "network", "ls", "--quiet", "--filter", "driver=bridge").stdout)
+	taken := s.must(t, "docker", append([]string{"network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}"}, ids...)...).stdout
+	base := strings.TrimSuffix(s.prefix, "0")
+	for i := range 256 {
+		if prefix := base + strconv.Itoa(i); !strings.Contains(taken, prefix+".") {
+			return prefix
+		}
+	}
+	t.Fatalf("every network of %s0.0/16 is taken:\n%s", base, taken)
+	return ""
 }
 
 func (s *system) run(t *testing.T, stdin io.Reader, name string, args ...string) result {

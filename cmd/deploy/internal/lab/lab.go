@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,12 @@ func (l *lab) ensureNetwork(ctx context.Context) error {
 	if have == "" {
 		_, err := docker.Run(ctx, nil, "network", "create", "--subnet", l.subnet.String(), "--gateway", l.gateway(),
 			"--label", labelLab+"="+l.name, l.network())
+		if err == nil {
+			return nil
+		}
+		if holder := l.holder(ctx); holder != "" {
+			return fmt.Errorf("%s is taken by the Docker network %s: if nobody needs it, `deploy lab down` of its name or `docker network rm %s` frees it: %w", l.subnet, holder, holder, err)
+		}
 		return err
 	}
 	subnet, err := docker.Run(ctx, nil, "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", l.network())
@@ -112,6 +119,27 @@ func (l *lab) ensureNetwork(ctx context.Context) error {
 		return fmt.Errorf("lab %s is at %s: `deploy lab down --name %s` first", l.name, subnet, l.name)
 	}
 	return nil
+}
+
+// holder is the Docker network that has addresses of the lab's subnet.
+func (l *lab) holder(ctx context.Context) string {
+	ids, err := docker.Run(ctx, nil, "network", "ls", "--quiet", "--filter", "driver=bridge")
+	if err != nil {
+		return ""
+	}
+	list, err := docker.Run(ctx, nil, append([]string{"network", "inspect", "--format", "{{.Name}}{{range .IPAM.Config}} {{.Subnet}}{{end}}"}, strings.Fields(ids)...)...)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(list) {
+		fields := strings.Fields(line)
+		for _, text := range fields[1:] {
+			if subnet, err := netip.ParsePrefix(text); err == nil && subnet.Overlaps(l.subnet) {
+				return fields[0]
+			}
+		}
+	}
+	return ""
 }
 
 func (l *lab) startAll(ctx context.Context, refs map[images.Release]string, key publicKey) error {
