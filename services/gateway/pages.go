@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"html/template"
 	"io"
@@ -34,7 +35,9 @@ const loginPath = "/v1/auth/login"
 const assetsPrefix = "/assets/"
 
 // encodings of a file that was compressed when the client was built, the smallest first.
-var encodings = []struct{ name, suffix string }{{"br", ".br"}, {"gzip", ".gz"}}
+var encodings = []struct{ name, suffix string }{{"br", ".br"}, {"gzip", gzipped}}
+
+const gzipped = ".gz"
 
 // pages are the built web client. The names of its assets are made of their contents, so a browser may keep them for ever.
 type pages struct {
@@ -135,20 +138,31 @@ func send(c *echo.Context, page []byte) error {
 	return c.Blob(http.StatusOK, "text/html; charset=utf-8", page)
 }
 
-// sendAsset sends one file as it was compressed when it was built, never compressing by itself.
+// sendAsset sends one file as it was compressed when it was built, never compressing by itself. What is kept compressed only is
+// decompressed for who takes nothing else.
 func (p *pages) sendAsset(c *echo.Context, name string) error {
 	mediaType := mime.TypeByExtension(path.Ext(name))
-	if !p.assets[name] || mediaType == "" || isCompressed(name) {
+	if !p.assets[name] && !p.assets[name+gzipped] || mediaType == "" || isCompressed(name) {
 		return echo.ErrNotFound
 	}
 	header := c.Response().Header()
+	header.Set("Content-Security-Policy", pagePolicy)
+	header.Set("Cache-Control", "public, max-age=31536000, immutable")
+	header.Set("Content-Type", mediaType)
+	header.Add("Vary", "Accept-Encoding")
 	for _, encoding := range encodings {
 		if p.assets[name+encoding.suffix] && accepts(c.Request().Header.Values("Accept-Encoding"), encoding.name) {
 			header.Set("Content-Encoding", encoding.name)
-			name += encoding.suffix
-			break
+			return p.sendFile(c, name+encoding.suffix)
 		}
 	}
+	if p.assets[name] {
+		return p.sendFile(c, name)
+	}
+	return p.decompress(c, name+gzipped)
+}
+
+func (p *pages) sendFile(c *echo.Context, name string) error {
 	file, err := p.folder.Open("assets/" + name)
 	if err != nil {
 		return fmt.Errorf("open asset: %w", err)
@@ -158,12 +172,24 @@ func (p *pages) sendAsset(c *echo.Context, name string) error {
 	if !seeks {
 		return fmt.Errorf("open asset: %s cannot be read from any place", name)
 	}
-	header.Set("Content-Security-Policy", pagePolicy)
-	header.Set("Cache-Control", "public, max-age=31536000, immutable")
-	header.Set("Content-Type", mediaType)
-	header.Add("Vary", "Accept-Encoding")
 	http.ServeContent(c.Response(), c.Request(), "", time.Time{}, content)
 	return nil
+}
+
+func (p *pages) decompress(c *echo.Context, name string) error {
+	file, err := p.folder.Open("assets/" + name)
+	if err != nil {
+		return fmt.Errorf("open asset: %w", err)
+	}
+	defer func() { _ = file.Close() }() // read only
+	content, err := gzip.NewReader(file)
+	if err != nil {
+		return fmt.Errorf("decompress %s: %w", name, err)
+	}
+	if c.Request().Method == http.MethodHead {
+		return c.NoContent(http.StatusOK)
+	}
+	return c.Stream(http.StatusOK, c.Response().Header().Get("Content-Type"), content)
 }
 
 func isCompressed(name string) bool {

@@ -64,7 +64,7 @@ func TestLoginPage(t *testing.T) {
 			t.Errorf("%q under %q", got.header.Get("Content-Type"), policy)
 		}
 	})
-	t.Run("a file goes out as it was compressed", func(t *testing.T) {
+	t.Run("a file goes out as it was compressed, and one that is kept only so is decompressed for who wants it plain", func(t *testing.T) {
 		for accept, want := range map[string]string{"gzip, deflate, br": "br", "gzip": "gzip", "br;q=0, gzip;q=0.5": "gzip", "identity": "", "br;q=0, gzip;q=0": ""} {
 			got := e.get(t, "/assets/keys-00000004.wasm", map[string]string{"Accept-Encoding": accept})
 			if got.status != http.StatusOK || got.header.Get("Content-Encoding") != want || got.header.Get("Content-Type") != "application/wasm" || got.header.Get("Vary") != "Accept-Encoding" {
