@@ -30,9 +30,9 @@ const (
 	mostDelay  = 5 * time.Millisecond
 	mostLate   = 5 * time.Millisecond // of the generator itself, at its 99th percentile: beyond, the machine is too busy for figures
 
-	figureRounds  = 3
-	figureWarming = 8 * time.Second
-	figureSeconds = 10 * time.Second
+	figureRounds   = 3
+	figureWarming  = 8 * time.Second
+	figureCounting = 10 * time.Second
 )
 
 // load is what is put on a server.
@@ -65,7 +65,7 @@ func TestFigures(t *testing.T) {
 	for _, l := range loads {
 		for range figureRounds {
 			for _, c := range contestants {
-				c.figures[l.name] = append(c.figures[l.name], c.measure(t, l, figureWarming, figureSeconds))
+				c.figures[l.name] = append(c.figures[l.name], c.measure(t, l, figureWarming, figureCounting))
 			}
 			slices.Reverse(contestants)
 		}

@@ -67,7 +67,7 @@ func (g *generator) stamp(payload []byte, number uint32, receivers int) {
 }
 
 // listen hears a track to its end.
-func (g *generator) listen(track *webrtc.TrackRemote) {
+func (g *generator) listen(track *webrtc.TrackRemote, on *port) {
 	e := &ear{seen: map[uint32]struct{}{}}
 	g.mu.Lock()
 	g.ears = append(g.ears, e)
@@ -80,13 +80,13 @@ func (g *generator) listen(track *webrtc.TrackRemote) {
 				return
 			}
 			if packet.Unmarshal(buffer[:n]) == nil && len(packet.Payload) > stampSize {
-				e.hear(time.Since(g.began), packet.Payload[len(packet.Payload)-stampSize:])
+				e.hear(on.arrival(packet.SSRC, packet.SequenceNumber).Sub(g.began), packet.Payload[len(packet.Payload)-stampSize:])
 			}
 		}
 	})
 }
 
-func (e *ear) hear(now time.Duration, stamp []byte) {
+func (e *ear) hear(at time.Duration, stamp []byte) {
 	if stamp[12] != 1 {
 		return
 	}
@@ -95,7 +95,7 @@ func (e *ear) hear(now time.Duration, stamp []byte) {
 	defer e.mu.Unlock()
 	if _, again := e.seen[number]; !again {
 		e.seen[number] = struct{}{}
-		e.took = append(e.took, now-time.Duration(binary.BigEndian.Uint64(stamp)))
+		e.took = append(e.took, at-time.Duration(binary.BigEndian.Uint64(stamp)))
 	}
 }
 
@@ -259,25 +259,26 @@ type calls struct {
 func (g *generator) calls() (*calls, error) {
 	c := &calls{g: g}
 	var err error
-	if c.up, err = c.connection(); err != nil {
+	if c.up, _, err = c.connection(); err != nil {
 		return nil, err
 	}
-	if c.down, err = c.connection(); err != nil {
+	var on *port
+	if c.down, on, err = c.connection(); err != nil {
 		return nil, err
 	}
-	c.down.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { g.listen(track) })
+	c.down.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { g.listen(track, on) })
 	return c, nil
 }
 
-// connection has a port with room for what comes while the generator is busy.
-func (c *calls) connection() (*webrtc.PeerConnection, error) {
-	conn := listen(c.g.t)
-	if err := conn.SetReadBuffer(bufferSize); err != nil {
-		return nil, err
+func (c *calls) connection() (*webrtc.PeerConnection, *port, error) {
+	on, err := newPort(listen(c.g.t))
+	if err != nil {
+		return nil, nil, err
 	}
-	mux := muxOf(conn)
+	mux := muxOf(on)
 	c.muxes = append(c.muxes, mux)
-	return peerAPI(c.g.t, mux).NewPeerConnection(webrtc.Configuration{})
+	pc, err := peerAPI(c.g.t, mux).NewPeerConnection(webrtc.Configuration{})
+	return pc, on, err
 }
 
 // answerTo answers an offer of the connection down.
