@@ -17,7 +17,7 @@ WEB := services/gateway/web
 WEB_TOOLS := $(WEB)/node_modules/.package-lock.json
 LDFLAGS := -s -w
 
-.PHONY: help lab test test-long check unit system history figures load fanout relay sfu-figures sfu-soak fuzz down controller engine images FORCE
+.PHONY: help lab test test-long check unit system history calls figures load fanout relay sfu-figures sfu-soak fuzz down controller engine images FORCE
 
 help: ## What each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -54,6 +54,9 @@ test-long: controller engine bin/deploy ## An hour of faults in a lab of its own
 
 history: bin/deploy ## Five minutes of faults in the running lab, while people write
 	HISTORY_OF=lab go test -count=1 -timeout 60m -v -tags lab,goolm -run 'TestHistory$$' ./services/e2e/
+
+calls: bin/deploy ## Break the calls of the running lab in every way: they come back
+	CALLS_OF=lab go test -count=1 -timeout 20m -v -tags lab,goolm -run TestCallsUnderFaults ./services/e2e/
 
 figures: bin/deploy ## Measure the running lab against its bounds
 	FIGURES_OF=lab go test -count=1 -v -tags lab,goolm -run TestFigures ./services/e2e/

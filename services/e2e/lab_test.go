@@ -42,6 +42,7 @@ func TestFiveServers(t *testing.T) {
 		{"the WAF refuses attacks and lets people talk", switchesWAF},
 		{"login works with app-01 stopped", survivesStoppedApp},
 		{"no acknowledged message is lost, doubled or out of order under faults", keepsHistoryUnderFaults},
+		{"calls come back from what breaks them", survivesBrokenCalls},
 		{"every node restarted, verify is green", survivesRestarts},
 		{"the figures are reached", reachesFigures},
 	} {
