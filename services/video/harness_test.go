@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -418,6 +419,25 @@ func (w *world) state(id wire.CallID, user wire.UserID) string {
 	}
 	member, _ := memberOf(call.Call, user)
 	return member.State
+}
+
+// hold keeps a call from being changed until it is released.
+func (w *world) hold(id wire.CallID) (release func()) {
+	w.t.Helper()
+	held, end, done := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		held <- w.store.db.InTx(w.t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, sqlLockCall, id)
+			held <- err
+			<-end
+			return err
+		})
+	}()
+	if err := <-held; err != nil {
+		w.t.Fatal(err)
+	}
+	return sync.OnceFunc(func() { close(end); <-held; <-done })
 }
 
 // exec changes SQL behind the service's back.

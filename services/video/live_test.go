@@ -1,6 +1,7 @@
 package video
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -43,13 +44,22 @@ func TestSocketLife(t *testing.T) {
 		if seen.Participant.UserID != bob.UserID || seen.Participant.DeviceID != bob.DeviceID || !seen.Participant.Here {
 			t.Errorf("saw %+v", seen)
 		}
+		release := w.hold(call.ID)
 		second.say(wire.CallFrame{Type: wire.FrameLeave})
-		second.ended(wsconn.Over)
 		var gone wire.GoneFrame
 		if first.next(wire.FrameGone, &gone); gone.ParticipantID != second.joined.ParticipantID {
 			t.Errorf("gone is %+v", gone)
 		}
-		testkit.Eventually(t, patience, "SQL to know", func() bool { return w.state(call.ID, bob.UserID) == wire.MemberLeft })
+		early, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if err := second.Wait(early); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("told %v before SQL is, so that who calls again at once would be in the call that they left", err)
+		}
+		release()
+		second.ended(wsconn.Over)
+		if state := w.state(call.ID, bob.UserID); state != wire.MemberLeft {
+			t.Errorf("told that it left while it is %s for SQL", state)
+		}
 	})
 	t.Run("answers_pings", func(t *testing.T) {
 		w := h.signIn(eve, call.ID)

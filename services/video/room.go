@@ -248,13 +248,15 @@ func (p *participant) dismiss(code wsconn.Code) {
 	p.media.Close()
 }
 
-// leave takes a participant out for good: in SQL as well, where that may be the end of the call.
+// leave takes a participant out for good: in SQL as well, where that may be the end of the call. Only then are they told, as they may
+// call again at once, which is to be another call.
 func (r *room) leave(ctx context.Context, p *participant, code wsconn.Code, reason string) {
 	if !r.remove(p) {
 		return
 	}
-	p.dismiss(code)
+	p.media.Close()
 	r.left(ctx, p.who.UserID, reason)
+	p.dismiss(code)
 }
 
 // left tells SQL. Where it cannot be told, the call ends when nobody has been connected to it for long enough.
