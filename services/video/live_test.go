@@ -171,14 +171,19 @@ func TestSocketAttacks(t *testing.T) {
 			t.Errorf("one more: %q", code)
 		}
 	})
-	t.Run("what_has_ended_lets_nobody_in", func(t *testing.T) {
+	t.Run("what_has_ended_lets_nobody_in_and_says_why", func(t *testing.T) {
 		testkit.Eventually(t, patience, "the strangers gone", func() bool { return h.refusedUpgrade(call.ID) == "" })
-		if err := h.Leave(t.Context(), ada, call.ID); err != nil {
+		carol := newUser()
+		declined := w.begin(h.Service, ada, w.conversation(ada, carol))
+		if err := h.Decline(t.Context(), carol, declined.ID); err != nil {
 			t.Fatal(err)
 		}
-		socket := h.signIn(bob, call.ID)
+		socket := h.signIn(ada, declined.ID)
 		socket.say(wire.CallFrame{Type: wire.FrameJoin})
-		socket.next(wire.FrameEnded, &wire.EndedFrame{})
+		var ended wire.EndedFrame
+		if socket.next(wire.FrameEnded, &ended); ended.Reason != wire.EndedDeclined {
+			t.Errorf("ended with %+v", ended)
+		}
 		socket.ended(wsconn.Over)
 	})
 }

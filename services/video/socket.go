@@ -228,7 +228,7 @@ func (k *socket) join(frame wire.CallFrame) {
 		k.conn.Close(wsconn.Replaced)
 		return
 	case apperr.CodeOf(err) == "call_ended":
-		k.tell(wire.EndedFrame{Type: wire.FrameEnded, Reason: wire.EndedLeft})
+		k.tell(wire.EndedFrame{Type: wire.FrameEnded, Reason: k.live.service.endedBy(k.ctx, k.call)})
 		k.conn.Close(wsconn.Over)
 		return
 	case err != nil:

@@ -260,6 +260,15 @@ func (s *Service) mayEnter(ctx context.Context, caller wire.Session, id wire.Cal
 	return found, nil
 }
 
+// endedBy is why a call that is over has ended.
+func (s *Service) endedBy(ctx context.Context, id wire.CallID) string {
+	found, err := s.store.call(ctx, id)
+	if err != nil || found.Reason == "" {
+		return wire.EndedLeft
+	}
+	return found.Reason
+}
+
 // changed tells the members' devices, and has a call that is over logged.
 func (s *Service) changed(ctx context.Context, call stored) {
 	users := make([]wire.UserID, len(call.Members))
