@@ -82,7 +82,7 @@ func newWorld(t testing.TB) *world {
 
 func newWorldOn(t testing.TB, sql config.Secret) *world {
 	t.Helper()
-	w := &world{t: t, sql: sql, keyspace: testkit.CassandraConfig(t), friends: newFriends()}
+	w := &world{t: t, sql: sql, keyspace: testkit.SharedCassandra(t, "chat"), friends: newFriends()}
 	w.cql = testkit.OpenCassandra(t, w.keyspace)
 	w.store = testkit.OpenPostgres(t, w.sql)
 	if _, err := Schema.MigrateIn(t.Context(), quiet, w.store, w.cql); err != nil {

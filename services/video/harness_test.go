@@ -64,7 +64,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		t: t, sql: testkit.PostgresURL(t), keyspace: testkit.CassandraConfig(t), redis: testkit.RedisConfig(t),
+		t: t, sql: testkit.PostgresURL(t), keyspace: testkit.SharedCassandra(t, "video"), redis: testkit.RedisConfig(t),
 		rooms: map[wire.ConversationID]wire.Callers{}, ended: map[wire.SessionID]bool{},
 	}
 	w.cql, w.direct = testkit.OpenCassandra(t, w.keyspace), redisstore.Open(w.redis)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,7 +120,38 @@ func OpenCassandra(t testing.TB, c cqlstore.Config) *cqlstore.Store {
 // have in the deployment: it may do anything in its keyspace and nothing elsewhere.
 func CassandraConfig(t testing.TB) cqlstore.Config {
 	t.Helper()
-	server := cqlstore.Config{Port: 9042, User: "secureconnect", Keyspace: "t_" + strings.ToLower(rand.Text())[:16]}
+	server, operator := keyspace(t, "t_"+strings.ToLower(rand.Text())[:16])
+	t.Cleanup(operator.Close)
+	makeKeyspace(t, operator, server)
+	t.Cleanup(func() { executeCQL(t, operator, "DROP KEYSPACE IF EXISTS "+server.Keyspace) })
+	return server
+}
+
+var (
+	sharing     sync.Mutex
+	sharedSpace = map[string]bool{} // by name, those that are there
+)
+
+// SharedCassandra is a keyspace that all tests of a package have together, as Cassandra takes seconds to make tables: rows of one test must
+// not be in the way of another's. It is there, and empty, when it is asked for first.
+func SharedCassandra(t testing.TB, name string) cqlstore.Config {
+	t.Helper()
+	sharing.Lock()
+	defer sharing.Unlock()
+	server, operator := keyspace(t, name)
+	defer operator.Close()
+	if !sharedSpace[name] {
+		executeCQL(t, operator, "DROP KEYSPACE IF EXISTS "+name)
+		makeKeyspace(t, operator, server)
+		sharedSpace[name] = true
+	}
+	return server
+}
+
+// keyspace says where a keyspace is or may be made, and opens the way in of who makes it.
+func keyspace(t testing.TB, name string) (server cqlstore.Config, operator *cqlstore.Store) {
+	t.Helper()
+	server = cqlstore.Config{Port: 9042, User: "secureconnect", Keyspace: name}
 	admin := os.Getenv("TEST_CQL_ADMIN_PASSWORD")
 	if address := os.Getenv("TEST_CQL_ADDR"); address != "" {
 		server.Hosts, server.Password = []string{address}, config.NewSecret(os.Getenv("TEST_CQL_PASSWORD"))
@@ -127,14 +159,15 @@ func CassandraConfig(t testing.TB) cqlstore.Config {
 		parts := strings.Fields(startOnce(t, cassandraServer))
 		server.Hosts, server.Password, admin = parts[:1], config.NewSecret(parts[1]), parts[2]
 	}
-	operator := server
-	operator.Keyspace, operator.User, operator.Password = "", "admin", config.NewSecret(admin)
-	store := cqlstore.Open(operator)
-	t.Cleanup(store.Close)
-	executeCQL(t, store, "CREATE KEYSPACE IF NOT EXISTS "+server.Keyspace+" WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
-	t.Cleanup(func() { executeCQL(t, store, "DROP KEYSPACE IF EXISTS "+server.Keyspace) })
-	executeCQL(t, store, "GRANT ALL PERMISSIONS ON KEYSPACE "+server.Keyspace+" TO "+server.User)
-	return server
+	by := server
+	by.Keyspace, by.User, by.Password = "", "admin", config.NewSecret(admin)
+	return server, cqlstore.Open(by)
+}
+
+func makeKeyspace(t testing.TB, operator *cqlstore.Store, server cqlstore.Config) {
+	t.Helper()
+	executeCQL(t, operator, "CREATE KEYSPACE IF NOT EXISTS "+server.Keyspace+" WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}")
+	executeCQL(t, operator, "GRANT ALL PERMISSIONS ON KEYSPACE "+server.Keyspace+" TO "+server.User)
 }
 
 func executeCQL(t testing.TB, store *cqlstore.Store, statement string) {
