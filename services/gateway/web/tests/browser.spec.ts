@@ -144,6 +144,8 @@ test("a message that nobody looks at is announced", async ({ pair: [linh, mai] }
     await expect.poll(announced).toEqual(expected);
     await call.hangUp();
     await linh.page.bringToFront();
+    await linh.press("Calls, missed: 1");
+    await linh.close();
     await choose("Who wrote, and what");
   });
 
