@@ -418,7 +418,7 @@ func TestRefusedJoin(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	p.Refuse(http.StatusServiceUnavailable)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := Join(ctx, callstest.Call, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &problem) {
 		t.Errorf("of a platform that is away: %v", err)
@@ -429,7 +429,7 @@ func TestRefusedJoin(t *testing.T) {
 		t.Errorf("of who may not: %v", err)
 	}
 	p.Close("unavailable")
-	again, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	again, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := Join(again, callstest.Call, p.options(linh)); !errors.Is(err, context.DeadlineExceeded) || client.CodeOf(err) != "unavailable" {
 		t.Errorf("of a host whose stores are away: %v", err)

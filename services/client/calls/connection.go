@@ -2,6 +2,7 @@ package calls
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ type connection struct {
 	gatherEnded atomic.Bool
 
 	// The loop's own.
+	fresh      []webrtc.ICEServer // credentials that it is to have once it gathers no more
 	worked     bool
 	restarting time.Time // when the restart began that is under way; zero: none is
 	tried      time.Time // when it was last begun
@@ -74,6 +76,19 @@ func (c *connection) gathersAnew(now time.Time) {
 	if c.restarting.IsZero() {
 		c.restarting = now
 	}
+}
+
+// refresh has it use its fresh credentials. While it gathers it reads those it has, which pion does not guard.
+func (c *connection) refresh() error {
+	if c.fresh == nil || !c.gatherEnded.Load() {
+		return nil
+	}
+	configuration := c.pc.GetConfiguration()
+	configuration.ICEServers, c.fresh = c.fresh, nil
+	if err := c.pc.SetConfiguration(configuration); err != nil && !errors.Is(err, webrtc.ErrConnectionClosed) {
+		return fmt.Errorf("take credentials: %w", err)
+	}
+	return nil
 }
 
 // describe makes an offer; with restart, of new ICE credentials.

@@ -84,6 +84,9 @@ func (c *Call) check(now time.Time) {
 }
 
 func (c *Call) checkConnection(now time.Time, n *connection) {
+	if err := n.refresh(); err != nil {
+		c.trouble = err
+	}
 	if n.works() {
 		if !n.worked && n == c.seat.up {
 			for _, o := range c.seat.outlets {

@@ -213,11 +213,7 @@ func (c *Call) use(fresh wire.ICE) {
 		return
 	}
 	for _, n := range c.seat.connections() {
-		fresh := n.pc.GetConfiguration()
-		fresh.ICEServers = c.servers
-		if err := n.pc.SetConfiguration(fresh); err != nil && !errors.Is(err, webrtc.ErrConnectionClosed) {
-			c.trouble = fmt.Errorf("take credentials: %w", err)
-		}
+		n.fresh = c.servers
 	}
 }
 
