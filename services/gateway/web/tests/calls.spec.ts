@@ -115,8 +115,16 @@ test("two people call each other", async ({ browser, pair: [linh, mai] }) => {
   });
 
   await step("a call that is declined says so", async () => {
+    let lost = false; // the first request, as where the network changes
+    await linh.page.route("**/v1/calls", (route) => {
+      if (lost || route.request().method() !== "POST") return route.fallback();
+      lost = true;
+      return route.abort("failed");
+    });
     await caller.place("Call");
     await called.decline();
+    expect(lost).toBe(true);
+    await linh.page.unroute("**/v1/calls");
     await expect(caller.ringing).toContainText(`${his} declined.`);
     await expect(called.ringing).toBeHidden();
     await caller.isOver();

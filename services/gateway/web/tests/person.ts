@@ -1,5 +1,5 @@
 // A person at a device, who knows the client by what it says and shows.
-import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, type WebSocket } from "@playwright/test";
+import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, type WebSocket, type Worker } from "@playwright/test";
 import { prepare } from "./call";
 import { Line, url } from "./platform";
 
@@ -15,7 +15,15 @@ export class Person {
       this.sockets.add(socket);
       socket.on("close", () => this.sockets.delete(socket));
     });
-    page.on("worker", (worker) => worker.on("close", () => this.sockets.clear())); // they end with who has them, unsaid
+    let core: Worker | null = null; // a page has it first, and in calls others beside it
+    page.on("worker", (worker) => {
+      core ??= worker;
+      worker.on("close", () => {
+        if (worker !== core) return;
+        core = null;
+        this.sockets.clear(); // they end with who has them, unsaid
+      });
+    });
   }
 
   // Sits down at a device that nobody used before, served by this app host.

@@ -3,7 +3,7 @@ import type { CallLog, CallRecord, Event, Id, Me, Media, OngoingCall } from "../
 import type { Chats } from "./chats";
 import { coalesce } from "./lock";
 import type { People } from "./people";
-import { call, now } from "./session";
+import { call, now, Problem } from "./session";
 import { uuid7 } from "./uuid";
 import type { CallView, RecordView } from "./wire";
 
@@ -39,13 +39,13 @@ export class Calling {
   }
 
   async start(chat: Id, media: Media): Promise<OngoingCall> {
-    return ongoing(await call<CallView>("POST", "/v1/calls", { conversation_id: chat, client_id: uuid7(), media }));
+    return ongoing(await tell<CallView>("/v1/calls", { conversation_id: chat, client_id: uuid7(), media }));
   }
 
-  async test(): Promise<OngoingCall> { return ongoing(await call<CallView>("POST", "/v1/calls/test")); }
+  async test(): Promise<OngoingCall> { return ongoing(await tell<CallView>("/v1/calls/test")); }
   async look(id: Id): Promise<OngoingCall> { return ongoing(await call<CallView>("GET", "/v1/calls/" + id)); }
-  async decline(id: Id) { await call("POST", `/v1/calls/${id}/decline`); }
-  async hangUp(id: Id) { await call("POST", `/v1/calls/${id}/leave`); }
+  async decline(id: Id) { await tell(`/v1/calls/${id}/decline`); }
+  async hangUp(id: Id) { await tell(`/v1/calls/${id}/leave`); }
 
   async log(before: string): Promise<CallLog> {
     const page = await call<{ calls: RecordView[] | null; next?: string; missed: number; seen_at?: string }>("GET", "/v1/calls/history?limit=30" + (before && "&before=" + encodeURIComponent(before)));
@@ -58,6 +58,16 @@ export class Calling {
   async saw(at: number) {
     await call("PUT", "/v1/calls/history/seen", { at: new Date(at).toISOString() });
     await this.missed();
+  }
+}
+
+// What a person does is not to fail because the network changes at that moment, which ends what is on its way. It may be said twice.
+async function tell<T>(path: string, body?: unknown): Promise<T> {
+  try {
+    return await call<T>("POST", path, body);
+  } catch (problem) {
+    if (!(problem instanceof Problem) || problem.status !== 0) throw problem;
+    return call<T>("POST", path, body);
   }
 }
 
