@@ -61,6 +61,9 @@ type world struct {
 	ended   map[wire.SessionID]bool
 }
 
+// migrating is whoever makes the tables of the keyspace that all worlds share.
+var migrating sync.Mutex
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
@@ -71,10 +74,12 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = w.direct.Close() })
 	sql := testkit.OpenPostgres(t, w.sql)
 	w.store = &store{db: sql}
-	if _, err := Schema.MigrateIn(t.Context(), quiet, sql, w.cql); err != nil {
+	migrating.Lock()
+	_, err := Schema.MigrateIn(t.Context(), quiet, sql, w.cql)
+	migrating.Unlock()
+	if err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if w.signer, err = token.NewSigner(config.NewSecret(strings.Repeat("s", 40))); err != nil {
 		t.Fatal(err)
 	}

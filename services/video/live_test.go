@@ -326,6 +326,7 @@ func TestWhoMayStay(t *testing.T) {
 }
 
 func TestFreshCredentials(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host("app-01", func(p *LiveParts) { p.TURN.Life = 3 * time.Second })
 	ada := newUser()
@@ -360,6 +361,7 @@ func TestTestCall(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	h := w.host("app-01")
 	ada := newUser()
@@ -398,6 +400,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestTwoHosts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	one, two := w.host("app-01"), w.host("app-02")
 	ada, bob, eve := newUser(), newUser(), newUser()

@@ -79,6 +79,7 @@ func (r RelayReport) leg(transport string) RelayLeg {
 }
 
 func TestRelayTest(t *testing.T) {
+	t.Parallel()
 	tomorrow := time.Now().Add(24 * time.Hour)
 	good := turnCertificate(t, turnHost, tomorrow)
 
