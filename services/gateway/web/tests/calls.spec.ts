@@ -68,10 +68,14 @@ test("two people call each other", async ({ browser, pair: [linh, mai] }) => {
 
   await step("they write to each other meanwhile", async () => {
     await linh.press("Make small");
+    await linh.startGroup("Meanwhile", [his]);
     await linh.say("Do you see me?");
     await mai.press("Make small");
+    await mai.open("Meanwhile");
     await mai.sees("Do you see me?");
     await called.sees(hers);
+    await linh.open(his);
+    await mai.open(hers);
     for (const person of [linh, mai]) await person.press("Show the call");
   });
 
