@@ -68,10 +68,10 @@ test("two people call each other", async ({ browser, pair: [linh, mai] }) => {
 
   await step("they write to each other meanwhile", async () => {
     await linh.press("Make small");
-    await linh.startGroup("Meanwhile", [his]);
+    await linh.startGroup("Aside", [his]);
     await linh.say("Do you see me?");
     await mai.press("Make small");
-    await mai.open("Meanwhile");
+    await mai.open("Aside");
     await mai.sees("Do you see me?");
     await called.sees(hers);
     await linh.open(his);
