@@ -429,7 +429,7 @@ func (w *world) state(id wire.CallID, user wire.UserID) string {
 // hold keeps a call from being changed until it is released.
 func (w *world) hold(id wire.CallID) (release func()) {
 	w.t.Helper()
-	held, end, done := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	held, end, done := make(chan error, 2), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		held <- w.store.db.InTx(w.t.Context(), func(ctx context.Context, tx pgx.Tx) error {
@@ -442,7 +442,7 @@ func (w *world) hold(id wire.CallID) (release func()) {
 	if err := <-held; err != nil {
 		w.t.Fatal(err)
 	}
-	return sync.OnceFunc(func() { close(end); <-held; <-done })
+	return sync.OnceFunc(func() { close(end); <-done })
 }
 
 // exec changes SQL behind the service's back.
