@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	historySize   = 1024 // packets of a video slot that can be asked for again
 	subscriberKey = time.Second
 	againAfter    = 15 * time.Millisecond // least time between sending the same packet again twice
 	longestLeap   = time.Minute           // of time, where a slot goes over to another layer
@@ -49,23 +48,12 @@ type slot struct {
 	lastAt    time.Time
 
 	keyedAt        time.Time // when its receiver last asked for a key frame
-	history        []sent
+	history        history
 	repairSequence uint16
 	packets        uint32
 	octets         uint32
 	reported       uint32  // packets, at the last sender report
 	probing        float64 // bytes that are to be sent to probe the way
-}
-
-// sent says how to make a packet anew, byte for byte: SRTP must never see one number with two contents (RFC 3711 §3.3.1).
-type sent struct {
-	layer     *layer
-	index     uint64
-	timestamp uint32
-	sequence  uint16
-	picture   uint16
-	tl0       uint8
-	again     time.Time
 }
 
 func newSlot(d *down, k kind, mid string) *slot {
@@ -200,7 +188,7 @@ func (s *slot) write(l *layer, p *packet, now time.Time) {
 	payload := d.bytes[n : n+copy(d.bytes[n:], p.payload)]
 	if s.kind == video {
 		p.vp8.patch(payload, picture, tl0)
-		s.remember(sent{layer: l, index: p.index, timestamp: timestamp, sequence: sequence, picture: picture, tl0: tl0})
+		s.history = s.history.with(sent{layer: l, index: p.index, timestamp: timestamp, sequence: sequence, picture: picture, tl0: tl0})
 	}
 	s.send(d, n+len(payload))
 	s.packets++
@@ -236,13 +224,6 @@ func (s *slot) send(d *datagram, n int) {
 	s.down.transport.seal(d)
 }
 
-func (s *slot) remember(packet sent) {
-	if s.history == nil {
-		s.history = make([]sent, historySize)
-	}
-	s.history[packet.sequence%historySize] = packet
-}
-
 // again answers a NACK. What the SFU has not got itself cannot be given yet; it is forwarded when it comes.
 func (s *slot) again(sequence uint16, now time.Time, patience time.Duration) {
 	s.mu.Lock()
@@ -250,7 +231,7 @@ func (s *slot) again(sequence uint16, now time.Time, patience time.Duration) {
 	if s.history == nil || !s.bound {
 		return
 	}
-	was := &s.history[sequence%historySize]
+	was := s.history.at(sequence)
 	if was.layer == nil || was.sequence != sequence || now.Sub(was.again) < patience {
 		return
 	}
@@ -300,7 +281,7 @@ func (s *slot) probe(size int, now time.Time) {
 		return
 	}
 	for s.probing += share * float64(size); s.probing >= float64(size) && size > 0; s.probing -= float64(size) {
-		if !s.resend(&s.history[s.sequence%historySize], now, true) {
+		if !s.resend(s.history.at(s.sequence), now, true) {
 			return
 		}
 	}
