@@ -178,10 +178,10 @@ func (c *contestant) measure(t *testing.T, l load, warming, counting time.Durati
 		t.Fatalf("%s, %s: nothing came", c.name, l.name)
 	}
 	n := float64(len(took))
-	slices.Sort(g.late.all)
+	late := g.late.sorted()
 	return figure{
 		delivered: n / lasted.Seconds(), perCPU: n / max(used.Seconds(), 0.01), cores: used.Seconds() / lasted.Seconds(),
-		lost: 1 - n/float64(g.expected.Load()), p50: took[len(took)/2], p99: took[len(took)*99/100], late: g.late.all[len(g.late.all)*99/100],
+		lost: 1 - n/float64(g.expected.Load()), p50: took[len(took)/2], p99: took[len(took)*99/100], late: late[len(late)*99/100],
 	}
 }
 

@@ -48,6 +48,12 @@ func (l *lateness) add(d time.Duration) {
 	l.all = append(l.all, d)
 }
 
+func (l *lateness) sorted() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(slices.Values(l.all))
+}
+
 func newGenerator(t testing.TB) *generator {
 	return &generator{t: t, began: time.Now(), stop: make(chan struct{})}
 }
