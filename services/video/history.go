@@ -72,6 +72,25 @@ func (s *Service) logEnded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.logAll(ctx, ids); err != nil {
+		return err
+	}
+	if len(ids) == logAtOnce {
+		s.logSoon()
+	}
+	return nil
+}
+
+// logOf writes the log of a user's calls, so that who was just told that one is over finds it there.
+func (s *Service) logOf(ctx context.Context, user wire.UserID) error {
+	ids, err := s.store.callsWhere(ctx, "are to be logged for a user", sqlUnloggedOf, user, logAtOnce)
+	if err != nil {
+		return err
+	}
+	return s.logAll(ctx, ids)
+}
+
+func (s *Service) logAll(ctx context.Context, ids []wire.CallID) error {
 	for _, id := range ids {
 		call, err := s.store.call(ctx, id)
 		if err != nil {
@@ -85,9 +104,6 @@ func (s *Service) logEnded(ctx context.Context) error {
 		if err := s.store.setLogged(ctx, id); err != nil {
 			return err
 		}
-	}
-	if len(ids) == logAtOnce {
-		s.logSoon()
 	}
 	return nil
 }
@@ -103,6 +119,9 @@ func (s *Service) History(ctx context.Context, caller wire.Session, before strin
 		limit = historyPage
 	}
 	limit = min(limit, maxHistoryPage)
+	if err := s.logOf(ctx, caller.UserID); err != nil {
+		return wire.CallHistory{}, apperr.OrUnavailable(op, err)
+	}
 	found, err := s.records.before(ctx, caller.UserID, at, call, limit)
 	if err != nil {
 		return wire.CallHistory{}, apperr.OrUnavailable(op, err)

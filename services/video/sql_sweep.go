@@ -18,6 +18,8 @@ AND EXISTS (SELECT 1 FROM call_members m WHERE m.call_id = c.id AND m.state = 'r
 	// A test call ends by itself, who else is connected to it or not.
 	sqlAbandoned = `SELECT id FROM calls WHERE ended_at IS NULL
 AND (empty_since < now() - $1 * INTERVAL '1 second' OR conversation_id IS NULL AND started_at < now() - $2 * INTERVAL '1 second') LIMIT $3`
+	sqlUnloggedOf = `SELECT c.id FROM calls c JOIN call_members m ON m.call_id = c.id
+WHERE c.logged = false AND c.ended_at IS NOT NULL AND m.user_id = $1 ORDER BY c.ended_at LIMIT $2`
 	sqlUnlogged = `SELECT id FROM calls WHERE logged = false AND ended_at IS NOT NULL ORDER BY ended_at LIMIT $1`
 )
 

@@ -229,6 +229,9 @@ func TestTimePasses(t *testing.T) {
 		if err := s.logEnded(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if left, err := w.store.callsWhere(t.Context(), "are to be logged", sqlUnlogged, logAtOnce); err != nil || len(left) > 0 {
+			t.Errorf("not logged: %v, %v", left, err)
+		}
 		page, err := s.History(t.Context(), bob, "", 0)
 		if err != nil || len(page.Calls) == 0 || page.Missed == 0 {
 			t.Fatalf("got %+v, %v", page, err)
@@ -294,6 +297,18 @@ func TestHistory(t *testing.T) {
 		wantCode(t, err, "invalid_before")
 	}
 
+	t.Run("what_is_over_is_there_at_once", func(t *testing.T) {
+		eve, bob := newUser(), newUser()
+		call := w.begin(s, eve, w.conversation(eve, bob))
+		if err := s.Leave(t.Context(), eve, call.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []wire.Session{bob, eve} {
+			if page, err := s.History(t.Context(), who, "", 1); err != nil || len(page.Calls) != 1 || page.Calls[0].CallID != call.ID || (page.Missed == 1) != (who == bob) {
+				t.Errorf("got %+v, %v", page, err)
+			}
+		}
+	})
 	t.Run("missed_until_seen", func(t *testing.T) {
 		page, err := s.History(t.Context(), ada, "", 1)
 		if err != nil || page.Missed != 8 || page.SeenAt != nil { // of the last 30 days
