@@ -193,7 +193,19 @@ func (t *relayTest) leg(ctx context.Context, transport string) RelayLeg {
 	return leg
 }
 
+// probesAgain is how often a way is tried anew where the answer to an allocation cannot be used, which a busy coturn gives now and then.
+const probesAgain = 2
+
 func (t *relayTest) probe(ctx context.Context, leg *RelayLeg) error {
+	for again := 0; ; again++ {
+		err := t.probeOnce(ctx, leg)
+		if !errors.Is(err, stun.ErrAttributeNotFound) || again == probesAgain {
+			return err
+		}
+	}
+}
+
+func (t *relayTest) probeOnce(ctx context.Context, leg *RelayLeg) error {
 	conn, at, err := t.dial(ctx, leg.Transport)
 	if err != nil {
 		return err

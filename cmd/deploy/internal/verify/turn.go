@@ -126,10 +126,22 @@ func (a *allocation) close() {
 // allocateTimeout bounds one way in; pion itself would ask for a minute.
 const allocateTimeout = 5 * time.Second
 
+// allocateAgain is how often an allocation is asked for anew where the answer to it cannot be used, which a busy coturn gives now and then.
+const allocateAgain = 2
+
 // allocate asks for a relayed address over udp, tcp or tls.
 func (s *site) allocate(ctx context.Context, way string, c credential) (*allocation, error) {
 	ctx, cancel := context.WithTimeout(ctx, allocateTimeout)
 	defer cancel()
+	for again := 0; ; again++ {
+		a, err := s.allocateOnce(ctx, way, c)
+		if !errors.Is(err, stun.ErrAttributeNotFound) || again == allocateAgain {
+			return a, err
+		}
+	}
+}
+
+func (s *site) allocateOnce(ctx context.Context, way string, c credential) (*allocation, error) {
 	conn, at, err := s.dialTURN(ctx, way)
 	if err != nil {
 		return nil, err
