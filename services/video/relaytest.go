@@ -193,7 +193,7 @@ func (t *relayTest) leg(ctx context.Context, transport string) RelayLeg {
 	return leg
 }
 
-// probesAgain is how often a way is tried anew where the answer to an allocation cannot be used, which a busy coturn gives now and then.
+// probesAgain is how often a way is tried anew where the answer to an allocation cannot be used, as was seen once of a busy coturn.
 const probesAgain = 2
 
 func (t *relayTest) probe(ctx context.Context, leg *RelayLeg) error {

@@ -126,7 +126,7 @@ func (a *allocation) close() {
 // allocateTimeout bounds one way in; pion itself would ask for a minute.
 const allocateTimeout = 5 * time.Second
 
-// allocateAgain is how often an allocation is asked for anew where the answer to it cannot be used, which a busy coturn gives now and then.
+// allocateAgain is how often an allocation is asked for anew where the answer to it cannot be used, as was seen once of a busy coturn.
 const allocateAgain = 2
 
 // allocate asks for a relayed address over udp, tcp or tls.
